@@ -1,0 +1,126 @@
+# Verbs of this repository; `make` alone lists them.
+#
+# All Python tools live in .venv and are called as `.venv/bin/python -m TOOL`: nothing has to be activated, and the
+# `#!` lines inside .venv/bin, which hold absolute paths, are never used.
+#
+# What has been done is remembered by files named after the *content* of what it was done from (.venv/stamps/NAME-SUM).
+# Time stamps would miss a deleted file and an older file laid back by `git checkout` or an archive.
+#
+# The package is tested and demonstrated as a built wheel, not by `maturin develop`: it is what a user installs; no
+# shared library is left among the sources, to be imported stale by another interpreter; and `maturin build` does not
+# look at VIRTUAL_ENV and CONDA_PREFIX, where `develop` refuses to run if both are set.
+#
+# Options: PYTHON=python3.13 picks the interpreter that .venv is made from; ARGS="..." is handed to the demo or to pytest.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.SUFFIXES:
+.PHONY: help demo test test-rust test-python check check-rust check-python check-docs docs exhaustive wheel fmt clean rust FORCE
+
+# What an outer environment may set and what would lead another Python, or pip, elsewhere.
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV CONDA_PREFIX PIP_USER PIP_TARGET PIP_PREFIX PIP_REQUIRE_VIRTUALENV
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# For clippy and rustdoc; maturin sets its own.
+export PYO3_PYTHON := $(CURDIR)/.venv/bin/python
+
+PY := .venv/bin/python
+# In CI the committed Cargo.lock must be complete; at home cargo may bring it up to date after a change of Cargo.toml.
+LOCKED := $(if $(CI),--locked)
+# A checksum of all the files below the given places.
+sum = $(shell find $(1) -type f ! -name '*.pyc' ! -name '*.so' -exec cksum {} + 2>/dev/null | LC_ALL=C sort | cksum | tr ' ' -)
+GROUPS_SUM := $(call sum,pyproject.toml)
+SOURCES_SUM := $(call sum,Cargo.toml Cargo.lock pyproject.toml README.md LICENSE-MIT LICENSE-APACHE python rust)
+PACKAGE := .venv/stamps/package-$(SOURCES_SUM)
+group = .venv/stamps/group-$(1)-$(GROUPS_SUM)
+
+help: ## list the verbs
+	@sed -n 's/^\([a-z]*\):.*## /  make \1|/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
+
+demo: $(call group,demo) $(PACKAGE) ## build in release mode and classify the files of a real folder (ARGS="FOLDER --top 3")
+	$(PY) examples/classify_files.py $(ARGS)
+
+test: test-rust test-python ## run the Rust and the Python tests (ARGS="-k name" goes to pytest)
+
+test-rust: | rust
+	@echo '==> Rust tests'
+	cargo test $(LOCKED) -p softmax-core
+
+test-python: $(call group,test) $(PACKAGE)
+	@echo '==> Python tests'
+	$(PY) -m pytest $(ARGS)
+
+check: check-rust check-python check-docs ## formats, lints, types, stubs, docs: all that needs no test run
+
+check-rust: .venv/home | rust
+	@echo '==> Rust: format, lints, docs'
+	cargo fmt --all --check
+	cargo clippy $(LOCKED) --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc $(LOCKED) --workspace --no-deps --document-private-items
+
+check-python: $(call group,check) $(PACKAGE)
+	@echo '==> Python: format, lints, types, stubs'
+	$(PY) -m ruff format --check
+	$(PY) -m ruff check
+	$(PY) -m mypy
+	$(PY) -m mypy.stubtest --mypy-config-file pyproject.toml softmax_rs
+
+check-docs: $(call group,docs) $(PACKAGE)
+	@echo '==> docs'
+	$(PY) -m sphinx -q -W --keep-going -n -E -b html docs docs/_build/html
+
+docs: check-docs ## build the documentation into docs/_build/html
+	@echo 'docs/_build/html/index.html'
+
+exhaustive: | rust ## check exp on every float32 of its range: minutes
+	cargo test --release $(LOCKED) -p softmax-core --test exhaustive -- --ignored --nocapture
+
+wheel: $(call group,build) | rust ## build a release wheel and the source distribution into dist/
+	rm -rf dist
+	$(PY) -m maturin build --release $(LOCKED) --interpreter $(PY) --sdist --out dist
+
+fmt: $(call group,check) | rust ## format all sources
+	cargo fmt --all
+	$(PY) -m ruff format
+	$(PY) -m ruff check --fix
+
+clean: ## remove all that make made, .venv included
+	rm -rf .venv dist docs/_build docs/reference .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@if command -v cargo >/dev/null; then cargo clean; fi
+
+rust:
+	@command -v cargo >/dev/null || { echo >&2 'error: cargo is not on PATH. A Rust toolchain (see rust-version in Cargo.toml) must be installed.'; exit 1; }
+
+$(PACKAGE): $(call group,build) | rust
+	@echo '==> building softmax-rs in release mode (the first time about a minute)'
+	@rm -rf .venv/wheel .venv/stamps/package-*
+	$(PY) -m maturin build --release $(LOCKED) --interpreter $(PY) --out .venv/wheel
+	@echo '==> installing it into .venv'
+	@$(PY) -m pip uninstall -qq -y softmax-rs 2>/dev/null
+	@$(PY) -m pip install -q .venv/wheel/softmax_rs-*.whl
+	@touch $@
+
+.venv/stamps/group-%-$(GROUPS_SUM): .venv/home
+	@echo '==> installing what `$*` needs: the group of that name in pyproject.toml (the first time up to a minute)'
+	@$(PY) -m pip install -q --group $*
+	@rm -f .venv/stamps/group-$*-*
+	@touch $@
+
+# A virtual environment does not survive a move of its folder, nor the removal of the interpreter it was made from:
+# .venv/home holds where it was made, and counts as out of date if that is not here or if its Python does not start.
+ifneq ($(shell [ "$$(cat .venv/home 2>/dev/null)" = "$(CURDIR)" ] && $(PY) -I -c '' 2>/dev/null && echo good),good)
+.venv/home: FORCE
+endif
+.venv/home:
+	@python=$$(for python in $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11 python); do \
+	    "$$python" -I -c 'import sys, ensurepip, venv; sys.version_info >= (3, 11) or sys.exit(1); print(sys._base_executable)' 2>/dev/null && break; \
+	done); \
+	if [ -z "$$python" ]; then \
+	    echo >&2 'error: no Python >= 3.11 with the venv module among: $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11 python)'; \
+	    echo >&2 '       (on Debian and Ubuntu venv is a package of its own, python3-venv); PYTHON=/path/to/python picks one.'; exit 1; \
+	fi; \
+	echo "==> making .venv with $$python"; rm -rf .venv && "$$python" -I -m venv .venv
+	@$(PY) -m pip install -q --upgrade 'pip>=25.1'
+	@mkdir .venv/stamps
+	@echo "$(CURDIR)" > $@
+FORCE:

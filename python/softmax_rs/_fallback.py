@@ -1,0 +1,65 @@
+"""Arguments that are not plain arrays. Rust calls these functions, at most once for each argument of a call.
+
+Nothing here is on the way of an ordinary ndarray, and nothing here calls back.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
+
+# NumPy 1.26 takes these for a concrete type of the kind, with a warning; later ones refuse them.
+_ABSTRACT = (np.floating, np.inexact, np.number, np.generic, np.integer, np.signedinteger, np.unsignedinteger)
+
+
+def operand(value: object, name: str) -> np.ndarray[Any, Any]:
+    """Return `value` as a plain ndarray, sharing its memory where there is some."""
+    _refuse_masked(value, name)
+    library = type(value).__module__.partition(".")[0]
+    if library == "dask" or (library == "xarray" and getattr(value, "chunks", None)):
+        msg = f"{name} is a dask collection; use the function of that name in softmax_rs.dask, or compute it first"
+        raise TypeError(msg)
+    array = np.asarray(value)
+    if array.dtype == object and not isinstance(value, np.ndarray):
+        msg = f"{name} must be an array of real numbers, got {type(value).__name__} (dtype object)"
+        raise TypeError(msg)
+    return array
+
+
+def float64(value: object, name: str) -> np.ndarray[Any, Any]:
+    """Return `value` as a new float64 array in C order."""
+    array = operand(value, name)
+    # bfloat16 is a type of ml_dtypes', registered with NumPy; complex and the others are refused.
+    if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
+        msg = f"{name} must be a real number or an array of them, got dtype {array.dtype}"
+        raise TypeError(msg)
+    with np.errstate(all="ignore"):  # a longdouble out of range becomes infinite, and is refused as such
+        return np.array(array, dtype=np.float64, order="C")
+
+
+def target(value: np.ndarray[Any, Any], name: str) -> None:
+    """Refuse a subclass of ndarray whose data are not all that it is."""
+    _refuse_masked(value, name)
+
+
+def dtype(value: DTypeLike, name: str) -> np.dtype[Any]:
+    """Return `value` as a dtype."""
+    cause: Exception | None = None
+    if not any(value is abstract for abstract in _ABSTRACT):
+        try:
+            return np.dtype(value)
+        except Exception as error:  # noqa: BLE001 (whatever an object makes of being asked for its dtype)
+            cause = error
+    shown = value.__name__ if isinstance(value, type) else repr(value)
+    msg = f"{name} must be float16, bfloat16, float32 or float64, got {shown}"
+    raise TypeError(msg) from cause
+
+
+def _refuse_masked(value: object, name: str) -> None:
+    if isinstance(value, np.ma.MaskedArray):
+        msg = f"{name} is a numpy.ma.MaskedArray, whose mask would be lost; pass a.data with where=~a.mask instead"
+        raise TypeError(msg)

@@ -1,0 +1,458 @@
+//! Passes over memory: every op in every regime, written once.
+//!
+//! | regime | rows | file |
+//! | --- | --- | --- |
+//! | rows | one after the other, lanes along the row; several at once while they fit the first-level cache | `rows` |
+//! | panels | short: `LANES` of them side by side, a lane each; or any, where neighbours in memory belong to different rows | `panels` |
+//! | long | beyond the scratch: block by block, each block twice | `long` |
+//!
+//! Which regime a row falls into changes who reads which byte when, never the arithmetic: `row` adds up in the same
+//! order along and across. (Long rows have an order of their own, and are long by their length alone.)
+//!
+//! A row whose memory is not plain consecutive float32 or float64 is packed into scratch, computed there, and unpacked:
+//! layouts and storage types multiply no kernels.
+
+mod long;
+mod pack;
+mod panels;
+mod plan;
+mod rows;
+
+use std::cell::Cell;
+use std::ops::Range;
+
+use crate::element::Stored;
+use crate::math::exp::Base;
+use crate::ops::{From, LogSoftmax, LogSumExp, Params, RowOp, Softmax, Stats};
+use crate::problem::{Control, Dtype, Error, Op, Problem, Temperature};
+use crate::simd::{Float, Isa, Kernel, Lanes, Simd, Supported, Vector, with_default_mode};
+use crate::{parallel, simd};
+use plan::Plan;
+
+/// Rows of more bytes than this (in the type that arithmetic runs in) are long.
+const LONG_BYTES: usize = 1 << 20;
+
+/// See [`crate::run`].
+///
+/// # Safety
+/// See there.
+pub(crate) unsafe fn run(level: Supported, problem: &Problem<'_>, control: &dyn Control) -> Result<(), Error> {
+    // SAFETY: passed on.
+    unsafe {
+        match problem.out.dtype {
+            Dtype::F64 => run_in::<f64>(level, problem, control),
+            _ => run_in::<f32>(level, problem, control),
+        }
+    }
+}
+
+unsafe fn run_in<T: Stored>(level: Supported, problem: &Problem<'_>, control: &dyn Control) -> Result<(), Error> {
+    let unit = matches!(problem.temperature, Temperature::One(t) if t == 1.0);
+    // SAFETY: passed on.
+    unsafe {
+        match (problem.op, unit) {
+            (Op::Softmax, _) => Call::<T, _>::new(level, problem, Softmax).run(control),
+            (Op::LogSoftmax, true) => Call::<T, _>::new(level, problem, LogSoftmax::<false>).run(control),
+            (Op::LogSoftmax, false) => Call::<T, _>::new(level, problem, LogSoftmax::<true>).run(control),
+            (Op::LogSumExp, _) => Call::<T, _>::new(level, problem, LogSumExp).run(control),
+        }
+    }
+}
+
+/// What all regimes know of a call.
+struct Call<'a, T, O> {
+    level: Supported,
+    plan: Plan<'a>,
+    op: O,
+    /// The constants of the one temperature, if there is one.
+    base: Option<Base<T>>,
+    x_in_place: bool,
+    out_in_place: bool,
+}
+
+/// How the rows are gone over.
+#[derive(Clone, Copy, Debug)]
+enum Regime {
+    /// Batches of this many rows.
+    Rows(usize),
+    /// `LANES` rows side by side.
+    Panels,
+    /// Tiles of this many panels, whose lanes are neighbours in memory; the length of the axis of the lanes.
+    Columns(usize, usize),
+    Long,
+}
+
+impl<'a, T: Stored, O: RowOp> Call<'a, T, O> {
+    fn new(level: Supported, problem: &'a Problem<'a>, op: O) -> Self {
+        let plan = Plan::new(problem);
+        let base = match problem.temperature {
+            Temperature::One(t) => Some(Base::new(t)),
+            Temperature::Rows(_) => None,
+        };
+        let x_in_place = plan.x_in_place::<T>();
+        let out_in_place = plan.out_in_place::<T>();
+        Self {
+            level,
+            plan,
+            op,
+            base,
+            x_in_place,
+            out_in_place,
+        }
+    }
+
+    fn regime(&self) -> Regime {
+        let n = self.plan.n;
+        if n > LONG_BYTES / size_of::<T>() {
+            return Regime::Long;
+        }
+        if let Some(inner) = self.plan.columns()
+            && inner.len >= T::LANES / 2
+            && (1..=LONG_BYTES / 64).contains(&n)
+        {
+            let panels = (LONG_BYTES / (n * 64))
+                .min(panels::MAX_PANELS)
+                .min(inner.len.div_ceil(T::LANES));
+            return Regime::Columns(panels, inner.len);
+        }
+        if (1..=panels::SHORT_BYTES / size_of::<T>()).contains(&n) && self.plan.rows >= T::LANES / 2 {
+            return Regime::Panels;
+        }
+        Regime::Rows((rows::BATCH_BYTES / (n * size_of::<T>()).max(1)).clamp(1, rows::MAX_BATCH))
+    }
+
+    unsafe fn run(&self, control: &dyn Control) -> Result<(), Error> {
+        let Plan { rows, n, .. } = self.plan;
+        if rows == 0 || n == 0 && O::FROM != From::Nothing {
+            return Ok(());
+        }
+        let regime = self.regime();
+        if let Regime::Long = regime {
+            // SAFETY: passed on.
+            return unsafe { long::run(self, control) };
+        }
+        let (units, rows_per_unit, scratch) = match regime {
+            Regime::Rows(batch) => (rows.div_ceil(batch), batch, self.rows_scratch(batch)),
+            Regime::Panels => (rows.div_ceil(T::LANES), T::LANES, 2 * n * 64),
+            Regime::Columns(panels, inner) => {
+                let tiles = inner.div_ceil(panels * T::LANES);
+                (rows / inner * tiles, panels * T::LANES, panels * n * 64 + n * 64)
+            }
+            Regime::Long => unreachable!("handled above"),
+        };
+        // SAFETY: each unit is a set of rows of its own.
+        unsafe {
+            self.share(
+                units,
+                rows_per_unit * n,
+                scratch,
+                control,
+                |units, scratch| match regime {
+                    Regime::Rows(batch) => Step::Rows { batch, units, scratch },
+                    Regime::Panels => Step::Panels { units, scratch },
+                    Regime::Columns(panels, inner) => Step::Columns {
+                        panels,
+                        inner,
+                        units,
+                        scratch,
+                    },
+                    Regime::Long => unreachable!("handled above"),
+                },
+            )
+        }
+    }
+
+    /// Runs steps over all units, on as many threads as the work is worth.
+    ///
+    /// # Safety
+    /// The steps of different units write to different memory.
+    unsafe fn share<'b>(
+        &'b self,
+        units: usize,
+        elements_per_unit: usize,
+        scratch_bytes: usize,
+        control: &dyn Control,
+        step: impl Fn(Range<usize>, *mut T) -> Step<'b, T> + Sync,
+    ) -> Result<(), Error>
+    where
+        'a: 'b,
+    {
+        let level = self.level;
+        let threads = parallel::threads_for(units.saturating_mul(elements_per_unit))?.min(units.max(1));
+        // For refining a row in float64, and to keep threads off one another's lines.
+        let scratch_bytes = (scratch_bytes + REFINE_BYTES).next_multiple_of(128);
+        let scratch = Scratch::take(scratch_bytes * threads)?;
+        let shared = Shared(self, scratch.ptr);
+        parallel::split(units, elements_per_unit, threads, control, &|units, worker| {
+            let shared = &shared;
+            // SAFETY: each worker has a part of the scratch of its own.
+            let part = unsafe { shared.1.add(worker * scratch_bytes) }.cast::<T>();
+            with_default_mode(|| {
+                level.dispatch(Task {
+                    call: shared.0,
+                    step: step(units, part),
+                })
+            });
+        })
+    }
+
+    /// A row in scratch, where it is needed: to pack, to compute, or for rows out of the exponent shift's reach.
+    fn rows_scratch(&self, batch: usize) -> usize {
+        if self.x_in_place && self.out_in_place && O::FROM != From::Nothing {
+            0
+        } else {
+            batch * self.plan.n * size_of::<T>()
+        }
+    }
+
+    /// The constants for the row's temperature.
+    #[inline(always)]
+    fn base(&self, temperature: f64) -> Base<T> {
+        match self.base {
+            Some(base) => base,
+            None => Base::new(temperature),
+        }
+    }
+}
+
+/// Memory that the workers of one call may share: the problem's arrays are valid for all of them, and each writes to
+/// rows of its own.
+struct Shared<'a, 'b, T, O>(&'b Call<'a, T, O>, *mut u8);
+// SAFETY: see above.
+unsafe impl<T: Sync, O: Sync> Sync for Shared<'_, '_, T, O> {}
+
+/// Some units of a regime.
+enum Step<'b, T> {
+    Rows {
+        batch: usize,
+        units: Range<usize>,
+        scratch: *mut T,
+    },
+    Panels {
+        units: Range<usize>,
+        scratch: *mut T,
+    },
+    Columns {
+        panels: usize,
+        inner: usize,
+        units: Range<usize>,
+        scratch: *mut T,
+    },
+    Measure {
+        long: &'b long::Long<T>,
+        units: Range<usize>,
+        scratch: *mut T,
+    },
+    Finish {
+        long: &'b long::Long<T>,
+        units: Range<usize>,
+        scratch: *mut T,
+    },
+}
+
+/// A step of a call, to be compiled for every level.
+struct Task<'a, 'b, T, O> {
+    call: &'b Call<'a, T, O>,
+    step: Step<'b, T>,
+}
+
+impl<T: Stored, O: RowOp> Kernel<T> for Task<'_, '_, T, O> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Isa + Simd<T>>(self, s: S) {
+        let call = self.call;
+        // SAFETY: `Call::run` was called with a valid problem, and made the step for it.
+        unsafe {
+            match self.step {
+                Step::Rows { batch, units, scratch } => {
+                    for unit in units {
+                        let start = unit * batch;
+                        rows::batch(s, call, start..call.plan.rows.min(start + batch), scratch);
+                    }
+                }
+                Step::Panels { units, scratch } => {
+                    for unit in units {
+                        panels::rows(s, call, unit, scratch);
+                    }
+                }
+                Step::Columns {
+                    panels,
+                    inner,
+                    units,
+                    scratch,
+                } => {
+                    for unit in units {
+                        panels::tile(s, call, panels, inner, unit, scratch);
+                    }
+                }
+                Step::Measure { long, units, scratch } => {
+                    for unit in units {
+                        long::measure(s, call, long, unit, scratch);
+                    }
+                }
+                Step::Finish { long, units, scratch } => {
+                    for unit in units {
+                        long::finish(s, call, long, unit, scratch);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Statistics of up to 16 rows, collected one by one.
+struct Table {
+    max: Lanes<f64>,
+    pivot: Lanes<f64>,
+    temperature: Lanes<f64>,
+    sum: Lanes<f64>,
+    rest: Lanes<f64>,
+    /// The maximum's exponential, as the row's type has it.
+    peak: Lanes<f64>,
+    peak_rest: Lanes<f64>,
+    octaves: Lanes<f64>,
+    ties: Lanes<f64>,
+}
+
+impl Table {
+    /// Rows of one element zero: harmless values for lanes that are not used.
+    #[inline(always)]
+    fn new() -> Self {
+        let (zero, one) = (Lanes([0.0; 16]), Lanes([1.0; 16]));
+        Self {
+            max: zero,
+            pivot: zero,
+            temperature: one,
+            sum: one,
+            rest: zero,
+            peak: one,
+            peak_rest: zero,
+            octaves: zero,
+            ties: one,
+        }
+    }
+
+    #[inline(always)]
+    fn stats<S: Isa, T: Float>(&self, s: S, from: usize) -> Stats<S> {
+        let pivot = eight(s, &self.pivot, from);
+        let temperature = eight(s, &self.temperature, from);
+        let own = [eight(s, &self.peak, from), eight(s, &self.peak_rest, from)];
+        Stats {
+            max: eight(s, &self.max, from),
+            pivot,
+            temperature,
+            peak: T::peak(s, pivot, temperature, eight(s, &self.octaves, from), own),
+            sum: eight(s, &self.sum, from),
+            rest: eight(s, &self.rest, from),
+            ties: eight(s, &self.ties, from),
+        }
+    }
+
+    /// What `finish` needs, a lane per row; of the first `rows` rows only.
+    #[inline(always)]
+    fn params<S: Isa + Simd<T>, T: Float, O: RowOp>(&self, s: S, op: O, rows: usize) -> Params<Lanes<T>> {
+        let low = op.row::<S, T>(&self.stats::<S, T>(s, 0));
+        let high = if rows > 8 {
+            op.row::<S, T>(&self.stats::<S, T>(s, 8))
+        } else {
+            low
+        };
+        let mut params = [Lanes([T::ZERO; 16]); 6];
+        for i in 0..6 {
+            params[i] = T::from_halves(s, [low[i], high[i]]).to_lanes();
+        }
+        params
+    }
+}
+
+/// Eight lanes.
+#[inline(always)]
+fn eight<S: Isa>(s: S, lanes: &Lanes<f64>, from: usize) -> Vector<S, f64> {
+    let lanes = &lanes.0[from..from + 8];
+    // SAFETY: a vector of them.
+    unsafe { Vector::load(s, lanes.as_ptr()) }
+}
+
+/// How a row with some maximum is to be treated.
+enum Kind {
+    /// By the exponent shift.
+    Near,
+    /// By the same, after moving it to a maximum of zero and a temperature in [1, 2): (x - m) / 2^exponent.
+    Far(i32),
+    /// The maximum is infinite, or there is none: no exponentials.
+    Special,
+}
+
+impl Kind {
+    #[inline(always)]
+    fn of<T: Float>(m: T, base: &Base<T>, temperature: f64) -> Self {
+        if base.reaches(m) {
+            Self::Near
+        } else if m.is_finite() {
+            Self::Far(exponent(temperature))
+        } else {
+            Self::Special
+        }
+    }
+}
+
+/// floor(log2(t)) of a positive finite number.
+fn exponent(t: f64) -> i32 {
+    let field = (t.to_bits() >> 52) as i32;
+    if field > 0 {
+        field - 1023
+    } else {
+        -1011 - (t.to_bits().leading_zeros() as i32)
+    }
+}
+
+/// t / 2^exponent(t), in [1, 2).
+fn significand(t: f64) -> f64 {
+    let e = -exponent(t);
+    t * simd::pow2(e / 2) * simd::pow2(e - e / 2)
+}
+
+/// logsumexp of float32 loses digits of the result where the maximum and the logarithm cancel. A row of which less than
+/// a quarter is left is done again in float64.
+#[inline(always)]
+fn cancels<T: Stored>(max: f64, value: T, log: T) -> bool {
+    T::DTYPE != Dtype::F64 && value.to_f64().abs() < max.abs().max(log.to_f64()) / 4.0
+}
+
+/// Scratch for one block in float64.
+const REFINE_BYTES: usize = long::BLOCK * 8;
+
+/// Scratch memory of a call, kept by the calling thread for its next call.
+struct Scratch {
+    ptr: *mut u8,
+    buffer: Vec<Line>,
+}
+
+/// A cache line.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Line(#[allow(dead_code, reason = "only its address and size are used")] [u8; 64]);
+
+thread_local! {
+    static KEPT: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
+}
+
+impl Scratch {
+    fn take(bytes: usize) -> Result<Self, Error> {
+        // Taken out, so that a call from within a call (a signal handler) finds none and gets its own.
+        let mut buffer = KEPT.take();
+        buffer
+            .try_reserve_exact(bytes.div_ceil(64))
+            .map_err(|_| Error::OutOfMemory)?;
+        Ok(Self {
+            ptr: buffer.as_mut_ptr().cast(),
+            buffer,
+        })
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        KEPT.set(std::mem::take(&mut self.buffer));
+    }
+}

@@ -1,0 +1,217 @@
+//! Where the rows of a problem are, and which regime goes over them.
+
+use crate::element::Stored;
+use crate::problem::{Array, Problem, Temperature};
+
+/// An axis as all operands see it: a length and bytes from one element to the next.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Axis {
+    pub(crate) len: usize,
+    pub(crate) step: Place,
+}
+
+/// A place in every operand: bytes from its first element.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) x: isize,
+    pub(crate) out: isize,
+    pub(crate) mask: isize,
+    pub(crate) temperature: isize,
+}
+
+impl Place {
+    #[inline(always)]
+    pub(crate) fn plus(self, step: Self, times: usize) -> Self {
+        let times = times as isize;
+        Self {
+            x: self.x.wrapping_add(step.x.wrapping_mul(times)),
+            out: self.out.wrapping_add(step.out.wrapping_mul(times)),
+            mask: self.mask.wrapping_add(step.mask.wrapping_mul(times)),
+            temperature: self.temperature.wrapping_add(step.temperature.wrapping_mul(times)),
+        }
+    }
+}
+
+/// A problem with its axes sorted out.
+#[derive(Debug)]
+pub(crate) struct Plan<'a> {
+    pub(crate) problem: &'a Problem<'a>,
+    /// Kept axes, then reduced axes: no axis of length 1, none that could be joined with its neighbour.
+    axes: Vec<Axis>,
+    kept: usize,
+    /// How many rows there are.
+    pub(crate) rows: usize,
+    /// Elements of a row.
+    pub(crate) n: usize,
+}
+
+impl<'a> Plan<'a> {
+    pub(crate) fn new(problem: &'a Problem<'a>) -> Self {
+        let reduces = !problem.op.is_elementwise();
+        let axis = |d: usize| {
+            let reduced = problem.reduced[d];
+            let stride = |a: &Array<'_>| a.strides[d];
+            Axis {
+                len: problem.shape[d],
+                step: Place {
+                    x: stride(&problem.x),
+                    out: if reduced && reduces { 0 } else { stride(&problem.out) },
+                    mask: problem.mask.as_ref().map_or(0, stride),
+                    temperature: match &problem.temperature {
+                        Temperature::Rows(a) if !reduced => stride(a),
+                        _ => 0,
+                    },
+                },
+            }
+        };
+        let mut axes: Vec<Axis> = Vec::with_capacity(problem.shape.len());
+        let mut kept = 0;
+        let mut rows = 1_usize;
+        let mut n = 1_usize;
+        for reduced in [false, true] {
+            let first = axes.len();
+            for d in 0..problem.shape.len() {
+                if problem.reduced[d] == reduced {
+                    let axis = axis(d);
+                    // An empty axis elsewhere makes all of this vacuous, however long the others are.
+                    let count = if reduced { &mut n } else { &mut rows };
+                    *count = count.saturating_mul(axis.len);
+                    if axis.len != 1 {
+                        axes.push(axis);
+                    }
+                }
+            }
+            if !reduced {
+                // The order of the rows is free: outer to inner by how far apart they lie.
+                if axes.len() > 1 {
+                    axes.sort_by_key(|axis| std::cmp::Reverse(axis.step.x.unsigned_abs()));
+                }
+            }
+            join(&mut axes, first);
+            if !reduced {
+                kept = axes.len();
+            }
+        }
+        if problem.shape.contains(&0) {
+            for (d, &len) in problem.shape.iter().enumerate() {
+                if len == 0 {
+                    if problem.reduced[d] { n = 0 } else { rows = 0 }
+                }
+            }
+        }
+        Self {
+            problem,
+            axes,
+            kept,
+            rows,
+            n,
+        }
+    }
+
+    pub(crate) fn kept(&self) -> &[Axis] {
+        &self.axes[..self.kept]
+    }
+
+    pub(crate) fn reduced(&self) -> &[Axis] {
+        &self.axes[self.kept..]
+    }
+
+    /// The first element of row `r`.
+    #[inline(always)]
+    pub(crate) fn row(&self, r: usize) -> Place {
+        at(self.kept(), r)
+    }
+
+    /// The temperature of the row at `place`.
+    #[inline(always)]
+    pub(crate) fn temperature(&self, place: Place) -> f64 {
+        match &self.problem.temperature {
+            Temperature::One(t) => *t,
+            // SAFETY: the problem vouches for its arrays.
+            Temperature::Rows(a) => unsafe { a.ptr.offset(place.temperature).cast::<f64>().read_unaligned() },
+        }
+    }
+
+    /// Whether `x` holds rows that the kernels can read where they are.
+    pub(crate) fn x_in_place<T: Stored>(&self) -> bool {
+        let problem = self.problem;
+        problem.x.dtype == T::DTYPE
+            && !problem.x.swapped
+            && problem.out.dtype == T::DTYPE
+            && problem.mask.is_none()
+            && self.unit(|step| step.x, size_of::<T>())
+    }
+
+    /// Whether the kernels can write rows where `out` wants them.
+    pub(crate) fn out_in_place<T: Stored>(&self) -> bool {
+        let problem = self.problem;
+        problem.out.dtype == T::DTYPE && problem.mask.is_none() && self.unit(|step| step.out, size_of::<T>())
+    }
+
+    /// Whether the elements of a row are neighbours.
+    fn unit(&self, stride: impl Fn(&Place) -> isize, size: usize) -> bool {
+        match self.reduced() {
+            [] => true,
+            [axis] => stride(&axis.step) == size as isize,
+            _ => false,
+        }
+    }
+
+    /// The innermost kept axis, if rows that are neighbours on it are neighbours in `x`, element by element, and the
+    /// element needs no conversion but that to what arithmetic runs in.
+    pub(crate) fn columns(&self) -> Option<Axis> {
+        let problem = self.problem;
+        let size = problem.x.dtype.size() as isize;
+        match (self.kept().last(), self.reduced()) {
+            (Some(inner), [axis])
+                if inner.step.x == size
+                    && axis.step.x != size
+                    && problem.x.dtype == problem.out.dtype
+                    && !problem.x.swapped
+                    && problem.mask.is_none() =>
+            {
+                Some(*inner)
+            }
+            _ => None,
+        }
+    }
+
+    /// Element `j` of a row, from the row's first element.
+    pub(crate) fn element(&self, j: usize) -> Place {
+        at(self.reduced(), j)
+    }
+}
+
+/// The place of the `i`-th index over some axes, in C order.
+#[inline(always)]
+pub(crate) fn at(axes: &[Axis], mut i: usize) -> Place {
+    let mut place = Place::default();
+    let Some((outermost, inner)) = axes.split_first() else {
+        return place;
+    };
+    for axis in inner.iter().rev() {
+        place = place.plus(axis.step, i % axis.len.max(1));
+        i /= axis.len.max(1);
+    }
+    place.plus(outermost.step, i)
+}
+
+/// Joins neighbouring axes, from `first` on, that every operand walks in equal steps.
+fn join(axes: &mut Vec<Axis>, first: usize) {
+    let mut last = first;
+    for i in first + 1..axes.len() {
+        let (outer, inner) = (axes[last], axes[i]);
+        if Place::default().plus(inner.step, inner.len) == outer.step {
+            axes[last] = Axis {
+                len: outer.len.saturating_mul(inner.len),
+                step: inner.step,
+            };
+        } else {
+            last += 1;
+            axes[last] = inner;
+        }
+    }
+    if first < axes.len() {
+        axes.truncate(last + 1);
+    }
+}

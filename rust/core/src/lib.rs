@@ -1,0 +1,66 @@
+//! Softmax, log-softmax and log-sum-exp over strided memory, on SIMD kernels and threads. Nothing here has heard of
+//! Python.
+//!
+//! # The house
+//!
+//! Floors import downwards only:
+//!
+//! | floor | module | what it is |
+//! | --- | --- | --- |
+//! | 6 | this file, [`problem`](Problem) | the door: what is asked for, and [`run`] |
+//! | 5 | [`parallel`] | threads |
+//! | 4 | `drive` | passes over memory: regimes, layouts, packing |
+//! | 3 | `ops` | what each operation needs of a row and writes for an element |
+//! | 2 | `row`, `math` | one row or one panel of rows as vectors; exp and log |
+//! | 1 | `element` | what memory holds, and what arithmetic runs in |
+//! | 0 | [`simd`] | vectors; one file for each instruction set; the floating-point mode |
+//!
+//! `ops` and `math` are safe code: no pointers, no instruction sets, no threads.
+//!
+//! # Same bits
+//!
+//! A row's result depends on its values, its length and the type, and on nothing else: not on threads, batch, place,
+//! axis, strides or alignment; nor, between AVX2 and AVX-512, on the instruction set.
+
+mod drive;
+mod element;
+#[deny(unsafe_code)]
+mod math;
+#[deny(unsafe_code)]
+mod ops;
+pub mod parallel;
+mod problem;
+mod row;
+pub mod simd;
+
+pub use problem::{Array, Control, Dtype, Error, NoControl, Op, Problem, Temperature};
+
+/// Computes `problem` into its `out`.
+///
+/// # Errors
+/// [`Error::OutOfMemory`] and [`Error::Environment`] before `out` is touched; [`Error::Interrupted`] when `control` asked
+/// to stop, and then `out` is partly written.
+///
+/// # Safety
+/// Every array of `problem` is valid for the shape, strides and dtype it states, and stays so during the call (its values
+/// may change meanwhile: results of rows that changed are unspecified). `out` is writeable, each element of it a
+/// different memory location, and it either is exactly `x` (same pointer, strides and dtype) or shares no byte with any
+/// input. Temperatures are positive and finite.
+pub unsafe fn run(problem: &Problem<'_>, control: &dyn Control) -> Result<(), Error> {
+    // SAFETY: passed on.
+    unsafe { drive::run(simd::active()?, problem, control) }
+}
+
+/// As [`run`], at a level of choice.
+///
+/// # Errors
+/// As [`run`]; [`Error::Environment`] if this CPU does not have the level.
+///
+/// # Safety
+/// As for [`run`].
+pub unsafe fn run_at(level: simd::Level, problem: &Problem<'_>, control: &dyn Control) -> Result<(), Error> {
+    let level = simd::Supported::new(level)
+        .ok_or_else(|| Error::Environment(format!("this CPU does not have the level {}", level.name())))?;
+    // SAFETY: passed on.
+    unsafe { drive::run(level, problem, control) }
+}

@@ -1,0 +1,63 @@
+//! log p_i = x_i / T - log sum_j exp(x_j / T).
+//!
+//! With m the maximum, k its place and s = sum over j != k of exp((x_j - m) / T), the logarithm is m / T + log1p(s),
+//! exact in the tail: [0, -40] gives -4.2e-18 for its first element, not 0. It is kept as a pair hi + lo, twice the
+//! type's precision. At T = 1 then (x - hi) - lo: the first difference is exact wherever x and hi are within a factor of
+//! two (Sterbenz), so nothing cancels that was rounded. Otherwise 1 / T is a pair as well, and -log1p(s) goes to the
+//! maximum itself, where even pairs would not be enough.
+
+use super::{From, Params, RowOp, Stats};
+use crate::math::log::log1p;
+use crate::simd::{Float, Isa, Simd, Vector, two_sum};
+
+/// The logarithms of the probabilities; `SCALED` where the temperature is not 1.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LogSoftmax<const SCALED: bool>;
+
+impl<const SCALED: bool> RowOp for LogSoftmax<SCALED> {
+    const FROM: From = From::X;
+    const MASKED: f64 = f64::NEG_INFINITY;
+
+    #[inline(always)]
+    fn row<S: Isa, T: Float>(self, stats: &Stats<S>) -> Params<Vector<S, f64>> {
+        let s = stats.sum.1;
+        let zero = Vector::zero(s);
+        let log = log1p(stats.tail());
+        if !SCALED {
+            let [hi, lo] = two_sum(stats.pivot, log);
+            let [hi, lo] = T::split(s, hi, lo);
+            return [hi, lo, zero, zero, zero, zero];
+        }
+        // 1 / T and m / T as pairs.
+        let one = Vector::splat(s, 1.0);
+        let inverse = one.div(stats.temperature);
+        let inverse_lo = inverse * stats.temperature.fused_neg_mul_add(inverse, one);
+        let scaled = stats.pivot * inverse;
+        let lost = stats.pivot.fused_neg_mul_add(inverse, scaled);
+        let scaled_lo = stats.pivot * inverse_lo - lost;
+        let [hi, lo] = two_sum(scaled, log);
+        let [hi, lo] = T::split(s, hi, lo + scaled_lo);
+        let [inverse, inverse_lo] = T::split(s, inverse, inverse_lo);
+        [
+            zero - inverse,
+            zero - inverse_lo,
+            zero - hi,
+            zero - lo,
+            stats.pivot,
+            zero - log,
+        ]
+    }
+
+    #[inline(always)]
+    fn finish<S: Simd<T>, T: Float>(self, p: &Params<Vector<S, T>>, x: Vector<S, T>) -> Vector<S, T> {
+        if !SCALED {
+            return (x - p[0]) - p[1];
+        }
+        let [inverse, inverse_lo, hi, lo, pivot, at_pivot] = *p;
+        let large = x.fused_neg_mul_add(inverse, hi);
+        // -inf times a low part of zero would be NaN.
+        let finite = x.max(Vector::splat(x.1, T::LOWEST));
+        let small = finite.fused_neg_mul_add(inverse_lo, lo);
+        at_pivot.select(x.equal(pivot), large + small)
+    }
+}

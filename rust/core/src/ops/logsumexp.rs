@@ -1,0 +1,29 @@
+//! log sum_j exp(x_j) = m + log1p(s), with m the maximum, k its place and s = sum over j != k of exp(x_j - m).
+//!
+//! The sum is in float64 and rounded once, so [0, -40] gives 4.2e-18. Where m and log1p(s) cancel, the error of float32
+//! exponentials shows; the drive computes such rows again in float64 (it compares the result with the second parameter).
+
+use super::{From, Params, RowOp, Stats};
+use crate::math::log::log1p;
+use crate::simd::{Float, Isa, Simd, Vector};
+
+/// The logarithm of the sum of exponentials. (No temperature: scipy's and torch's have none either.)
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LogSumExp;
+
+impl RowOp for LogSumExp {
+    const FROM: From = From::Nothing;
+    const MASKED: f64 = f64::NEG_INFINITY;
+
+    #[inline(always)]
+    fn row<S: Isa, T: Float>(self, stats: &Stats<S>) -> Params<Vector<S, f64>> {
+        let zero = Vector::zero(stats.sum.1);
+        let log = log1p(stats.tail());
+        [stats.max + log, log, zero, zero, zero, zero]
+    }
+
+    #[inline(always)]
+    fn finish<S: Simd<T>, T: Float>(self, _: &Params<Vector<S, T>>, x: Vector<S, T>) -> Vector<S, T> {
+        x
+    }
+}

@@ -1,0 +1,35 @@
+//! p_i = exp(x_i / T) / sum_j exp(x_j / T).
+//!
+//! The exponentials come with a common factor, which the quotient loses. The reciprocal of the sum is kept as a pair,
+//! so that only one rounding follows exp's: `e hi + e lo` with one multiply-add. (A division per element is slower by
+//! a fifth and less accurate, for the divisor would be rounded to the type.)
+
+use super::{From, Params, RowOp, Stats};
+use crate::simd::{Float, Isa, Simd, Vector};
+
+/// The probabilities.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Softmax;
+
+impl RowOp for Softmax {
+    const FROM: From = From::Exp;
+    const MASKED: f64 = 0.0;
+
+    #[inline(always)]
+    fn row<S: Isa, T: Float>(self, stats: &Stats<S>) -> Params<Vector<S, f64>> {
+        let s = stats.sum.1;
+        let zero = Vector::zero(s);
+        let one = Vector::splat(s, 1.0);
+        let [total, rest] = stats.total();
+        let hi = one.div(total);
+        let left = total.fused_neg_mul_add(hi, one);
+        let left = rest.fused_neg_mul_add(hi, left);
+        let [hi, lo] = T::split(s, hi, hi * left);
+        [hi, lo, zero, zero, zero, zero]
+    }
+
+    #[inline(always)]
+    fn finish<S: Simd<T>, T: Float>(self, p: &Params<Vector<S, T>>, e: Vector<S, T>) -> Vector<S, T> {
+        e.mul_add(p[0], e * p[1])
+    }
+}

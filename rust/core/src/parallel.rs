@@ -1,0 +1,238 @@
+//! Threads: the only file that knows of them.
+//!
+//! A call splits its units of work (rows, tiles, blocks) into chunks; the calling thread and the workers of one
+//! process-local pool take chunks until none are left. What a unit computes does not depend on who computes it.
+//!
+//! **Fork.** rayon's pools do not survive a fork: the child has none of the threads, and a call into the pool would wait
+//! for ever. So the pool lives in a slot with a generation number; a handler that runs in a forked child raises the
+//! number, and the child's first parallel call makes a new slot (the old one is leaked: dropping it would touch locks
+//! that a lost thread may hold). Nothing here that a fork may interrupt is guarded by a lock of the parent.
+
+use std::cell::Cell;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::{Control, Error};
+
+/// Below this many elements a call runs on the calling thread: waking a worker costs as much as this.
+const PARALLEL_ELEMENTS: usize = 1 << 16;
+/// Elements after which the caller is asked whether to go on: some 10 ms on one thread.
+const PIECE_ELEMENTS: usize = 1 << 24;
+/// Chunks for each thread, so that one that is held up leaves its share to the others.
+const CHUNKS_PER_THREAD: usize = 4;
+
+/// 0 where nobody has said.
+static PROCESS_THREADS: AtomicUsize = AtomicUsize::new(0);
+/// What the environment says, 0 before it was asked.
+static DEFAULT_THREADS: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    static LOCAL_THREADS: Cell<usize> = const { Cell::new(0) };
+}
+
+/// The number of threads a call on this thread may use: [`set_local_threads`], then [`set_num_threads`], then the
+/// environment (`SOFTMAX_RS_NUM_THREADS`, `RAYON_NUM_THREADS`, `OMP_NUM_THREADS`; read at first use), then the CPUs that
+/// this process may use.
+///
+/// # Errors
+/// [`Error::Environment`] where the variable that decides holds no positive integer.
+#[inline]
+pub fn num_threads() -> Result<usize, Error> {
+    for n in [
+        LOCAL_THREADS.get(),
+        PROCESS_THREADS.load(Ordering::Relaxed),
+        DEFAULT_THREADS.load(Ordering::Relaxed),
+    ] {
+        if n > 0 {
+            return Ok(n);
+        }
+    }
+    let n = read_environment()?;
+    DEFAULT_THREADS.store(n, Ordering::Relaxed);
+    Ok(n)
+}
+
+/// Sets the number of threads of the process (at least 1).
+pub fn set_num_threads(n: usize) {
+    PROCESS_THREADS.store(n.max(1), Ordering::Relaxed);
+}
+
+/// Sets (or with `None` lifts) the number of threads for calls from this thread; returns what was set before.
+pub fn set_local_threads(n: Option<usize>) -> Option<usize> {
+    let before = LOCAL_THREADS.replace(n.map_or(0, |n| n.max(1)));
+    (before > 0).then_some(before)
+}
+
+fn read_environment() -> Result<usize, Error> {
+    // dask workers and joblib set OMP_NUM_THREADS: to read only rayon's would use n^2 threads there.
+    for variable in ["SOFTMAX_RS_NUM_THREADS", "RAYON_NUM_THREADS", "OMP_NUM_THREADS"] {
+        let Some(value) = std::env::var_os(variable) else {
+            continue;
+        };
+        let value = value.to_string_lossy();
+        let value = value.trim();
+        // OpenMP allows a list, one entry per level of nesting; empty and (rayon's) zero mean the default.
+        let first = if variable == "OMP_NUM_THREADS" {
+            value.split(',').next().unwrap_or("")
+        } else {
+            value
+        }
+        .trim();
+        if first.is_empty() || first == "0" && variable == "RAYON_NUM_THREADS" {
+            continue;
+        }
+        match first.parse() {
+            Ok(n) if n > 0 => return Ok(n),
+            _ => {
+                return Err(Error::Environment(format!(
+                    "{variable} must be a positive integer, the number of threads; it is {value:?}"
+                )));
+            }
+        }
+    }
+    Ok(std::thread::available_parallelism().map_or(1, std::num::NonZero::get))
+}
+
+/// Raised in a forked child.
+static GENERATION: AtomicU64 = AtomicU64::new(0);
+static SLOT: AtomicPtr<Slot> = AtomicPtr::new(std::ptr::null_mut());
+
+/// The pool of one process.
+struct Slot {
+    generation: u64,
+    pool: Mutex<Option<Arc<rayon::ThreadPool>>>,
+}
+
+/// This process's slot, made where there is none.
+fn slot() -> &'static Slot {
+    watch_forks();
+    let generation = GENERATION.load(Ordering::Acquire);
+    loop {
+        let found = SLOT.load(Ordering::Acquire);
+        // SAFETY: the slot is null or was leaked below.
+        if let Some(slot) = unsafe { found.as_ref() }
+            && slot.generation == generation
+        {
+            return slot;
+        }
+        let new = Box::into_raw(Box::new(Slot {
+            generation,
+            pool: Mutex::new(None),
+        }));
+        if SLOT
+            .compare_exchange(found, new, Ordering::AcqRel, Ordering::Acquire)
+            .is_err()
+        {
+            // Another thread was first.
+            // SAFETY: `new` was not shared.
+            drop(unsafe { Box::from_raw(new) });
+        }
+    }
+}
+
+#[cfg(unix)]
+fn watch_forks() {
+    extern "C" fn in_child() {
+        GENERATION.fetch_add(1, Ordering::AcqRel);
+    }
+    static WATCHING: AtomicBool = AtomicBool::new(false);
+    if !WATCHING.swap(true, Ordering::AcqRel) {
+        // SAFETY: the handler only touches an atomic. Failure (no memory) leaves a child without parallel calls' pool
+        // in the state of the parent, as with any library that does not look after forks.
+        unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+    }
+}
+
+#[cfg(not(unix))]
+fn watch_forks() {}
+
+/// A pool with at least this many workers; none where threads cannot be had.
+fn pool(workers: usize) -> Option<Arc<rayon::ThreadPool>> {
+    let mut held = slot().pool.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(pool) = held.as_ref()
+        && pool.current_num_threads() >= workers
+    {
+        return Some(pool.clone());
+    }
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(workers)
+        .thread_name(|i| format!("softmax-rs-{i}"))
+        .build()
+        .ok()
+        .map(Arc::new);
+    if pool.is_some() {
+        held.clone_from(&pool);
+    }
+    pool
+}
+
+/// How many threads will share work on this many elements.
+///
+/// # Errors
+/// As [`num_threads`].
+#[inline]
+pub(crate) fn threads_for(elements: usize) -> Result<usize, Error> {
+    if elements < PARALLEL_ELEMENTS {
+        Ok(1)
+    } else {
+        num_threads()
+    }
+}
+
+/// Runs `f(units, worker)` over all of `0..units` in pieces, on `threads` threads; `worker < threads` names a thread for
+/// the time of a piece.
+///
+/// # Errors
+/// [`Error::Interrupted`].
+pub(crate) fn split(
+    units: usize,
+    elements_per_unit: usize,
+    threads: usize,
+    control: &dyn Control,
+    f: &(dyn Fn(Range<usize>, usize) + Sync),
+) -> Result<(), Error> {
+    let piece = (PIECE_ELEMENTS / elements_per_unit.max(1))
+        .max(1)
+        .saturating_mul(threads);
+    let pool = if threads > 1 && units > 1 {
+        pool(threads - 1)
+    } else {
+        None
+    };
+    let mut start = 0;
+    while start < units {
+        if start > 0 && !control.proceed() {
+            return Err(Error::Interrupted);
+        }
+        let end = units.min(start.saturating_add(piece));
+        match &pool {
+            None => f(start..end, 0),
+            Some(pool) => share(pool, start..end, threads, f),
+        }
+        start = end;
+    }
+    Ok(())
+}
+
+/// One piece: the calling thread and `threads - 1` workers take chunks until none are left.
+fn share(pool: &rayon::ThreadPool, units: Range<usize>, threads: usize, f: &(dyn Fn(Range<usize>, usize) + Sync)) {
+    let chunk = units.len().div_ceil(threads * CHUNKS_PER_THREAD);
+    let next = AtomicUsize::new(units.start);
+    let take = |worker: usize| {
+        loop {
+            let start = next.fetch_add(chunk, Ordering::Relaxed);
+            if start >= units.end {
+                return;
+            }
+            f(start..units.end.min(start + chunk), worker);
+        }
+    };
+    let take = &take;
+    pool.in_place_scope(|scope| {
+        for worker in 1..threads.min(units.len().div_ceil(chunk)) {
+            scope.spawn(move |_| take(worker));
+        }
+        take(0);
+    });
+}

@@ -1,0 +1,212 @@
+//! AVX-512 (F, BW, DQ, VL): a virtual vector is one register.
+
+use std::arch::x86_64::*;
+
+use super::{Isa, Simd};
+
+/// Proof that the CPU has AVX-512 F, BW, DQ and VL, FMA and F16C.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx512(());
+
+impl Avx512 {
+    /// # Safety
+    /// The CPU has the instructions.
+    #[inline(always)]
+    pub(super) unsafe fn new() -> Self {
+        Self(())
+    }
+}
+
+/// Every body below is an intrinsic whose instructions the token proves to be there, or a memory access that the
+/// caller vouches for.
+macro_rules! methods {
+    ($($(#[$doc:meta])* fn $name:ident($($arg:ident: $type:ty),*) $(-> $out:ty)? = $body:expr;)*) => {$(
+        $(#[$doc])*
+        #[inline(always)]
+        #[allow(unused_unsafe, reason = "masks are plain integers: no instruction to prove")]
+        fn $name(self, $($arg: $type),*) $(-> $out)? {
+            // SAFETY: `self` proves that the CPU has the instructions.
+            unsafe { $body }
+        }
+    )*};
+}
+macro_rules! memory {
+    ($(fn $name:ident($($arg:ident: $type:ty),*) $(-> $out:ty)? = $body:expr;)*) => {$(
+        #[inline(always)]
+        unsafe fn $name(self, $($arg: $type),*) $(-> $out)? {
+            // SAFETY: `self` proves the instructions, the caller vouches for the memory.
+            unsafe { $body }
+        }
+    )*};
+}
+pub(super) use {memory, methods};
+
+/// The first `n` of 16 bits.
+#[inline(always)]
+fn low_bits(n: usize) -> u16 {
+    ((1u32 << n) - 1) as u16
+}
+
+// SAFETY: all methods use AVX-512 F/BW/DQ/VL only, which the token proves; 16 float32 are 64 bytes.
+unsafe impl Simd<f32> for Avx512 {
+    type Reg = __m512;
+    type Mask = __mmask16;
+
+    memory! {
+        fn load(p: *const f32) -> __m512 = _mm512_loadu_ps(p);
+        fn load_partial(p: *const f32, n: usize, fill: f32) -> __m512 =
+            _mm512_mask_loadu_ps(_mm512_set1_ps(fill), low_bits(n), p);
+        fn store(r: __m512, p: *mut f32) = _mm512_storeu_ps(p, r);
+        fn store_partial(r: __m512, p: *mut f32, n: usize) = _mm512_mask_storeu_ps(p, low_bits(n), r);
+        fn stream(r: __m512, p: *mut f32) = _mm512_stream_ps(p, r);
+        fn load_tile(rows: &[*const f32; 16], columns: &mut [__m512; 4]) = {
+            // Block b of register i is row 4 b + i, so that a transpose within blocks puts the rows in order.
+            let mut z = [_mm512_setzero_ps(); 4];
+            for i in 0..4 {
+                let low = _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(_mm_loadu_ps(rows[i])), _mm_loadu_ps(rows[i + 4]));
+                let high = _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(_mm_loadu_ps(rows[i + 8])), _mm_loadu_ps(rows[i + 12]));
+                z[i] = _mm512_insertf32x8::<1>(_mm512_castps256_ps512(low), high);
+            }
+            *columns = transpose(z);
+        };
+        fn store_tile(columns: &[__m512; 4], rows: &[*mut f32; 16]) = {
+            let z = transpose(*columns);
+            for i in 0..4 {
+                _mm_storeu_ps(rows[i], _mm512_castps512_ps128(z[i]));
+                _mm_storeu_ps(rows[i + 4], _mm512_extractf32x4_ps::<1>(z[i]));
+                _mm_storeu_ps(rows[i + 8], _mm512_extractf32x4_ps::<2>(z[i]));
+                _mm_storeu_ps(rows[i + 12], _mm512_extractf32x4_ps::<3>(z[i]));
+            }
+        };
+    }
+
+    methods! {
+        fn splat(x: f32) -> __m512 = _mm512_set1_ps(x);
+        fn add(a: __m512, b: __m512) -> __m512 = _mm512_add_ps(a, b);
+        fn sub(a: __m512, b: __m512) -> __m512 = _mm512_sub_ps(a, b);
+        fn mul(a: __m512, b: __m512) -> __m512 = _mm512_mul_ps(a, b);
+        fn div(a: __m512, b: __m512) -> __m512 = _mm512_div_ps(a, b);
+        fn mul_add(a: __m512, b: __m512, c: __m512) -> __m512 = _mm512_fmadd_ps(a, b, c);
+        fn fused_neg_mul_add(a: __m512, b: __m512, c: __m512) -> __m512 = _mm512_fnmadd_ps(a, b, c);
+        fn max(a: __m512, b: __m512) -> __m512 = _mm512_max_ps(a, b);
+        fn equal(a: __m512, b: __m512) -> __mmask16 = _mm512_cmp_ps_mask::<_CMP_EQ_OQ>(a, b);
+        fn not_equal(a: __m512, b: __m512) -> __mmask16 = _mm512_cmp_ps_mask::<_CMP_NEQ_UQ>(a, b);
+        fn not_less(a: __m512, b: __m512) -> __mmask16 = _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(a, b);
+        fn keep(m: __mmask16, a: __m512) -> __m512 = _mm512_maskz_mov_ps(m, a);
+        fn select(m: __mmask16, a: __m512, b: __m512) -> __m512 = _mm512_mask_blend_ps(m, b, a);
+        fn first(n: usize) -> __mmask16 = low_bits(n);
+        fn add_bits(a: __m512, b: __m512) -> __m512 =
+            _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(a), _mm512_castps_si512(b)));
+        fn and_bits(a: __m512, b: __m512) -> __m512 = _mm512_and_ps(a, b);
+        fn exponent(a: __m512) -> __m512 = _mm512_cvtepi32_ps(_mm512_srli_epi32::<23>(_mm512_castps_si512(a)));
+        fn shift_to_exponent(a: __m512) -> __m512 = _mm512_castsi512_ps(_mm512_slli_epi32::<20>(_mm512_castps_si512(a)));
+        // As numbers: a masked addition is one instruction (of integers, the compiler makes two).
+        fn count(counter: __m512, m: __mmask16) -> __m512 = _mm512_mask_add_ps(counter, m, counter, _mm512_set1_ps(1.0));
+        fn counted(counter: __m512) -> __m512 = counter;
+        fn lookup(table: __m512, index: __m512) -> __m512 = _mm512_permutexvar_ps(_mm512_castps_si512(index), table);
+        fn reduce_max(a: __m512) -> f32 = _mm512_reduce_max_ps(a);
+    }
+}
+
+// SAFETY: all methods use AVX-512 F/BW/DQ/VL only, which the token proves; 8 float64 are 64 bytes.
+unsafe impl Simd<f64> for Avx512 {
+    type Reg = __m512d;
+    type Mask = __mmask8;
+
+    memory! {
+        fn load(p: *const f64) -> __m512d = _mm512_loadu_pd(p);
+        fn load_partial(p: *const f64, n: usize, fill: f64) -> __m512d =
+            _mm512_mask_loadu_pd(_mm512_set1_pd(fill), low_bits(n) as u8, p);
+        fn store(r: __m512d, p: *mut f64) = _mm512_storeu_pd(p, r);
+        fn store_partial(r: __m512d, p: *mut f64, n: usize) = _mm512_mask_storeu_pd(p, low_bits(n) as u8, r);
+        fn stream(r: __m512d, p: *mut f64) = _mm512_stream_pd(p, r);
+        fn load_tile(rows: &[*const f64; 16], columns: &mut [__m512d; 4]) = {
+            let mut z = [_mm512_setzero_pd(); 2];
+            for i in 0..2 {
+                let low = _mm256_insertf128_pd::<1>(_mm256_castpd128_pd256(_mm_loadu_pd(rows[i])), _mm_loadu_pd(rows[i + 2]));
+                let high = _mm256_insertf128_pd::<1>(_mm256_castpd128_pd256(_mm_loadu_pd(rows[i + 4])), _mm_loadu_pd(rows[i + 6]));
+                z[i] = _mm512_insertf64x4::<1>(_mm512_castpd256_pd512(low), high);
+            }
+            columns[0] = _mm512_unpacklo_pd(z[0], z[1]);
+            columns[1] = _mm512_unpackhi_pd(z[0], z[1]);
+        };
+        fn store_tile(columns: &[__m512d; 4], rows: &[*mut f64; 16]) = {
+            let z = [_mm512_unpacklo_pd(columns[0], columns[1]), _mm512_unpackhi_pd(columns[0], columns[1])];
+            for i in 0..2 {
+                _mm_storeu_pd(rows[i], _mm512_castpd512_pd128(z[i]));
+                _mm_storeu_pd(rows[i + 2], _mm512_extractf64x2_pd::<1>(z[i]));
+                _mm_storeu_pd(rows[i + 4], _mm512_extractf64x2_pd::<2>(z[i]));
+                _mm_storeu_pd(rows[i + 6], _mm512_extractf64x2_pd::<3>(z[i]));
+            }
+        };
+    }
+
+    methods! {
+        fn splat(x: f64) -> __m512d = _mm512_set1_pd(x);
+        fn add(a: __m512d, b: __m512d) -> __m512d = _mm512_add_pd(a, b);
+        fn sub(a: __m512d, b: __m512d) -> __m512d = _mm512_sub_pd(a, b);
+        fn mul(a: __m512d, b: __m512d) -> __m512d = _mm512_mul_pd(a, b);
+        fn div(a: __m512d, b: __m512d) -> __m512d = _mm512_div_pd(a, b);
+        fn mul_add(a: __m512d, b: __m512d, c: __m512d) -> __m512d = _mm512_fmadd_pd(a, b, c);
+        fn fused_neg_mul_add(a: __m512d, b: __m512d, c: __m512d) -> __m512d = _mm512_fnmadd_pd(a, b, c);
+        fn max(a: __m512d, b: __m512d) -> __m512d = _mm512_max_pd(a, b);
+        fn equal(a: __m512d, b: __m512d) -> __mmask8 = _mm512_cmp_pd_mask::<_CMP_EQ_OQ>(a, b);
+        fn not_equal(a: __m512d, b: __m512d) -> __mmask8 = _mm512_cmp_pd_mask::<_CMP_NEQ_UQ>(a, b);
+        fn not_less(a: __m512d, b: __m512d) -> __mmask8 = _mm512_cmp_pd_mask::<_CMP_NLT_UQ>(a, b);
+        fn keep(m: __mmask8, a: __m512d) -> __m512d = _mm512_maskz_mov_pd(m, a);
+        fn select(m: __mmask8, a: __m512d, b: __m512d) -> __m512d = _mm512_mask_blend_pd(m, b, a);
+        fn first(n: usize) -> __mmask8 = low_bits(n) as u8;
+        fn add_bits(a: __m512d, b: __m512d) -> __m512d =
+            _mm512_castsi512_pd(_mm512_add_epi64(_mm512_castpd_si512(a), _mm512_castpd_si512(b)));
+        fn and_bits(a: __m512d, b: __m512d) -> __m512d = _mm512_and_pd(a, b);
+        fn exponent(a: __m512d) -> __m512d = _mm512_cvtepi64_pd(_mm512_srli_epi64::<52>(_mm512_castpd_si512(a)));
+        fn shift_to_exponent(a: __m512d) -> __m512d = _mm512_castsi512_pd(_mm512_slli_epi64::<50>(_mm512_castpd_si512(a)));
+        fn count(counter: __m512d, m: __mmask8) -> __m512d = _mm512_mask_add_pd(counter, m, counter, _mm512_set1_pd(1.0));
+        fn counted(counter: __m512d) -> __m512d = counter;
+        fn lookup(table: __m512d, index: __m512d) -> __m512d = _mm512_permutexvar_pd(_mm512_castpd_si512(index), table);
+        fn reduce_max(a: __m512d) -> f64 = _mm512_reduce_max_pd(a);
+    }
+}
+
+/// The 4 x 4 transpose in each block of 16 bytes.
+#[inline(always)]
+fn transpose(z: [__m512; 4]) -> [__m512; 4] {
+    // SAFETY: called from the methods of the token only.
+    unsafe {
+        let t0 = _mm512_castps_pd(_mm512_unpacklo_ps(z[0], z[1]));
+        let t1 = _mm512_castps_pd(_mm512_unpackhi_ps(z[0], z[1]));
+        let t2 = _mm512_castps_pd(_mm512_unpacklo_ps(z[2], z[3]));
+        let t3 = _mm512_castps_pd(_mm512_unpackhi_ps(z[2], z[3]));
+        [
+            _mm512_castpd_ps(_mm512_unpacklo_pd(t0, t2)),
+            _mm512_castpd_ps(_mm512_unpackhi_pd(t0, t2)),
+            _mm512_castpd_ps(_mm512_unpacklo_pd(t1, t3)),
+            _mm512_castpd_ps(_mm512_unpackhi_pd(t1, t3)),
+        ]
+    }
+}
+
+impl Isa for Avx512 {
+    methods! {
+        fn widen(a: __m512) -> [__m512d; 2] =
+            [_mm512_cvtps_pd(_mm512_castps512_ps256(a)), _mm512_cvtps_pd(_mm512_extractf32x8_ps::<1>(a))];
+        fn narrow(a: [__m512d; 2]) -> __m512 =
+            _mm512_insertf32x8::<1>(_mm512_castps256_ps512(_mm512_cvtpd_ps(a[0])), _mm512_cvtpd_ps(a[1]));
+        fn prefetch(p: *const u8) = _mm_prefetch::<_MM_HINT_T0>(p.cast());
+        fn fence() = _mm_sfence();
+    }
+    memory! {
+        fn load_f16(p: *const u16) -> __m512 = _mm512_cvtph_ps(_mm256_loadu_si256(p.cast()));
+        fn store_f16(r: __m512, p: *mut u16) =
+            _mm256_storeu_si256(p.cast(), _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(r));
+        fn load_bf16(p: *const u16) -> __m512 =
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast()))));
+        fn store_bf16(r: __m512, p: *mut u16) = {
+            // Not vcvtneps2bf16: it takes subnormal numbers for zero.
+            let bits = _mm512_castps_si512(r);
+            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+            let rounded = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
+            _mm256_storeu_si256(p.cast(), _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded)));
+        };
+    }
+}

@@ -1,0 +1,442 @@
+//! What arithmetic runs in: float32 and float64, with the constants of the kernels for each.
+
+use std::ops::Add;
+
+use super::{Isa, Kernel, Lanes, Simd, Vector};
+use crate::math::exp::of_small;
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for f32 {}
+    impl Sealed for f64 {}
+}
+
+/// A type that the kernels compute in.
+pub(crate) trait Float:
+    sealed::Sealed + Copy + PartialOrd + Add<Output = Self> + Send + Sync + std::fmt::Debug + 'static
+{
+    /// Virtual lanes: 64 bytes of them on every level.
+    const LANES: usize;
+    /// Elements in 16 bytes, the unit of the transposes.
+    const TILE: usize = Self::LANES / 4;
+    const ZERO: Self;
+    const ONE: Self;
+    const NEG_INFINITY: Self;
+    /// The least finite number.
+    const LOWEST: Self;
+    /// The one NaN that results hold: quiet, positive, no payload.
+    const NAN: Self;
+
+    /// By how much an integer is shifted to bring it to the exponent, the bits of exp's table index left below.
+    const TABLE_SHIFT: u32;
+    /// Entries of exp's table.
+    const TABLE_SIZE: usize;
+    /// The common factor of the table's entries.
+    const KAPPA: f64;
+    /// Coefficients of r^1, r^2, ... of exp(r) for |r| <= ln 2 / (2 TABLE_SIZE); `DEGREE` of them.
+    const POLY: [f64; 8];
+    const DEGREE: usize;
+    /// 1.5 * 2^(mantissa bits): adding it rounds to an integer that the low bits then hold.
+    const MAGIC: Self;
+    /// exp's results are kept times 2^BIAS, so that the core meets no subnormal numbers.
+    const BIAS: i32;
+    /// Terms below exp(-CUT) are taken for exp(-CUT): neither as a result nor as a sum of 2^33 of them are they anything
+    /// but zero, and times 2^BIAS they are still normal numbers.
+    const CUT: f64;
+    /// Largest |x TABLE_SIZE log2(e) / T| at which the exponent shift is used.
+    const SHIFT_LIMIT: f64;
+    /// Temperatures from 1/this to this go through the exponent shift: their powers up to the degree stay normal.
+    const TEMPERATURE_LIMIT: f64;
+
+    /// The bits of the mantissa.
+    const MANTISSA_MASK: Self;
+    /// Bits to add to those of x in [1/2, 1] so that the exponent field turns at sqrt(1/2): 1 - sqrt(1/2), as bits.
+    const SQRT_HALF_OFFSET: Self;
+    /// sqrt(1/2).
+    const SQRT_HALF: Self;
+    /// The exponent field of 1.
+    const EXPONENT_BIAS: Self;
+    /// ln 2 as a sum; n times the first is exact for any exponent n.
+    const LN2: [Self; 2];
+    /// (log(1 + f) - f + f^2/2) / s^2 ... as in fdlibm: coefficients of s^2, s^4, ... with s = f / (2 + f).
+    const LOG_POLY: [f64; 7];
+    const LOG_DEGREE: usize;
+
+    /// Sums of many terms: float64 lanes for float32, pairs of float64 for float64.
+    type Wide<S: Isa>: Copy;
+
+    fn from_f64(x: f64) -> Self;
+    fn to_f64(self) -> f64;
+    fn is_nan(self) -> bool;
+    fn is_finite(self) -> bool;
+    /// (x - m) 2^-exponent without intermediate overflow where the result has none.
+    fn scaled_difference(x: Self, m: Self, exponent: i32) -> Self;
+    /// The vector of exp's table: kappa 2^(j/TABLE_SIZE), repeated.
+    fn table<S: Simd<Self>>(s: S) -> Vector<S, Self>;
+
+    fn wide_zero<S: Isa>(s: S) -> Self::Wide<S>;
+    /// Adds a lane sum of a few terms.
+    fn wide_add<S: Isa + Simd<Self>>(s: S, sum: Self::Wide<S>, group: Vector<S, Self>) -> Self::Wide<S>;
+    /// The same addition for one lane: (sum, rest).
+    fn scalar_merge(a: [f64; 2], b: [f64; 2]) -> [f64; 2];
+    /// Adds lane by lane.
+    fn wide_merge<S: Isa>(s: S, a: Self::Wide<S>, b: Self::Wide<S>) -> Self::Wide<S>;
+    /// The lanes as (sum, rest) with sum + rest the value, rest small (zero for float32).
+    fn wide_lanes<S: Isa>(s: S, sum: Self::Wide<S>) -> [Lanes<f64>; 2];
+
+    /// Lanes `8 * half` to `8 * half + 8` of 16 as float64.
+    fn widen_half<S: Isa + Simd<Self>>(s: S, v: Vector<S, Self>, half: usize) -> Vector<S, f64>;
+    /// The inverse of `widen_half` for both halves (float64 has only the first).
+    fn from_halves<S: Isa + Simd<Self>>(s: S, halves: [Vector<S, f64>; 2]) -> Vector<S, Self>;
+    /// Runs a kernel: the one place where `S: Isa` is known to have lanes of this type.
+    fn enter<S: Isa, K: Kernel<Self>>(s: S, kernel: K) -> K::Out;
+    /// The exponential of the maximum `m`, in the scale of [`crate::math::exp::Exp`] with `octaves` shifted out, better
+    /// than this type can hold it; `own` is what the type makes of it.
+    fn peak<S: Isa>(
+        s: S,
+        m: Vector<S, f64>,
+        temperature: Vector<S, f64>,
+        octaves: Vector<S, f64>,
+        own: [Vector<S, f64>; 2],
+    ) -> [Vector<S, f64>; 2];
+    /// `hi + lo` as (rounded to this type, the rest).
+    fn split<S: Isa>(s: S, hi: Vector<S, f64>, lo: Vector<S, f64>) -> [Vector<S, f64>; 2];
+}
+
+/// Error-free transformation: a + b = sum + error (Knuth 1969; six operations, no condition on a and b).
+#[inline(always)]
+pub(crate) fn two_sum<S: Isa>(a: Vector<S, f64>, b: Vector<S, f64>) -> [Vector<S, f64>; 2] {
+    let sum = a + b;
+    let b_part = sum - a;
+    let error = (a - (sum - b_part)) + (b - b_part);
+    [sum, error]
+}
+
+/// kappa 2^(j/8): kappa is chosen so that every entry lies within 2^-28.2 (relative) of a float32. The `j << 20` that
+/// [`Simd::shift_to_exponent`] will bring along with the exponent is taken off beforehand.
+static TABLE_F32: [f32; 16] = {
+    const ENTRIES: [u32; 8] = [
+        0x3fc4_e5be,
+        0x3fd6_b7da,
+        0x3fea_26de,
+        0x3fff_5829,
+        0x400b_3a3e,
+        0x4017_d424,
+        0x4025_9202,
+        0x4034_8e45,
+    ];
+    let mut table = [0.0; 16];
+    let mut i = 0;
+    while i < 16 {
+        let j = i % 8;
+        table[i] = f32::from_bits(ENTRIES[j] - ((j as u32) << 20));
+        i += 1;
+    }
+    table
+};
+
+/// kappa 2^(j/4), within 2^-63.6 (relative) of a float64; the `j << 50` taken off.
+static TABLE_F64: [f64; 8] = {
+    const ENTRIES: [u64; 4] = [
+        0x3ff4_09eb_e7cb_3803,
+        0x3ff7_d48a_05fd_b592,
+        0x3ffc_56cd_f81d_87b6,
+        0x4000_d9bb_8bfa_16f4,
+    ];
+    let mut table = [0.0; 8];
+    let mut i = 0;
+    while i < 8 {
+        let j = i % 4;
+        table[i] = f64::from_bits(ENTRIES[j] - ((j as u64) << 50));
+        i += 1;
+    }
+    table
+};
+
+impl Float for f32 {
+    const LANES: usize = 16;
+    const ZERO: Self = 0.0;
+    const ONE: Self = 1.0;
+    const NEG_INFINITY: Self = Self::NEG_INFINITY;
+    const LOWEST: Self = Self::MIN;
+    const NAN: Self = Self::from_bits(0x7fc0_0000);
+
+    const TABLE_SHIFT: u32 = 20;
+    const TABLE_SIZE: usize = 8;
+    const KAPPA: f64 = 1.538_261_175_155_639_6; // 0x1.89cb7cp0
+    // Minimax on |r| <= ln2/16 with the first two coefficients 1: 2^-32.5 (degree 3 would be 2^-25.2, which costs
+    // 0.4 ULP to save one of ten multiply-adds). From a Remez exchange in 200 bits.
+    const POLY: [f64; 8] = [
+        1.0,
+        0.500_000_012_755_849_5,
+        0.166_680_261_451_915_32,
+        0.041_660_431_046_239_62,
+        0.0,
+        0.0,
+        0.0,
+        0.0,
+    ];
+    const DEGREE: usize = 4;
+    const MAGIC: Self = 12_582_912.0;
+    const BIAS: i32 = 64;
+    const CUT: f64 = 130.0;
+    const SHIFT_LIMIT: f64 = 2.3e6;
+    const TEMPERATURE_LIMIT: f64 = 65536.0;
+
+    const MANTISSA_MASK: Self = Self::from_bits(0x007f_ffff);
+    const SQRT_HALF_OFFSET: Self = Self::from_bits(0x3f80_0000 - 0x3f35_04f3);
+    const SQRT_HALF: Self = Self::from_bits(0x3f35_04f3);
+    const EXPONENT_BIAS: Self = 127.0;
+    const LN2: [Self; 2] = [6.931_381_225_6e-1, 9.058_000_614_5e-6];
+    const LOG_POLY: [f64; 7] = [
+        0.666_666_626_93,
+        0.400_009_721_52,
+        0.284_987_866_88,
+        0.242_790_788_41,
+        0.0,
+        0.0,
+        0.0,
+    ];
+    const LOG_DEGREE: usize = 4;
+
+    type Wide<S: Isa> = [Vector<S, f64>; 2];
+
+    #[inline(always)]
+    fn from_f64(x: f64) -> Self {
+        x as Self
+    }
+    #[inline(always)]
+    fn to_f64(self) -> f64 {
+        f64::from(self)
+    }
+    #[inline(always)]
+    fn is_nan(self) -> bool {
+        self.is_nan()
+    }
+    #[inline(always)]
+    fn is_finite(self) -> bool {
+        self.is_finite()
+    }
+    fn scaled_difference(x: Self, m: Self, exponent: i32) -> Self {
+        // In float64 the difference is exact for operands within 2^29 of one another; beyond, the smaller is nothing.
+        let d = f64::from(x) - f64::from(m);
+        (d * pow2(-exponent / 2) * pow2(-exponent - -exponent / 2)) as Self
+    }
+    #[inline(always)]
+    fn table<S: Simd<Self>>(s: S) -> Vector<S, Self> {
+        // SAFETY: the table fills a vector.
+        unsafe { Vector::load(s, TABLE_F32.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn wide_zero<S: Isa>(s: S) -> Self::Wide<S> {
+        [Vector::zero(s); 2]
+    }
+    #[inline(always)]
+    fn wide_add<S: Isa + Simd<Self>>(s: S, sum: Self::Wide<S>, group: Vector<S, Self>) -> Self::Wide<S> {
+        let [low, high] = s.widen(group.0);
+        [sum[0] + Vector(low, s), sum[1] + Vector(high, s)]
+    }
+    #[inline(always)]
+    fn wide_merge<S: Isa>(_: S, a: Self::Wide<S>, b: Self::Wide<S>) -> Self::Wide<S> {
+        [a[0] + b[0], a[1] + b[1]]
+    }
+    #[inline(always)]
+    fn scalar_merge(a: [f64; 2], b: [f64; 2]) -> [f64; 2] {
+        [a[0] + b[0], 0.0]
+    }
+    #[inline(always)]
+    fn wide_lanes<S: Isa>(_: S, sum: Self::Wide<S>) -> [Lanes<f64>; 2] {
+        let mut lanes = Lanes([0.0; 16]);
+        // SAFETY: two vectors of eight fill the sixteen lanes.
+        unsafe {
+            sum[0].store(lanes.0.as_mut_ptr());
+            sum[1].store(lanes.0.as_mut_ptr().add(8));
+        }
+        [lanes, Lanes([0.0; 16])]
+    }
+
+    #[inline(always)]
+    fn widen_half<S: Isa + Simd<Self>>(s: S, v: Vector<S, Self>, half: usize) -> Vector<S, f64> {
+        Vector(s.widen(v.0)[half], s)
+    }
+    #[inline(always)]
+    fn from_halves<S: Isa + Simd<Self>>(s: S, halves: [Vector<S, f64>; 2]) -> Vector<S, Self> {
+        Vector(s.narrow([halves[0].0, halves[1].0]), s)
+    }
+    #[inline(always)]
+    fn enter<S: Isa, K: Kernel<Self>>(s: S, kernel: K) -> K::Out {
+        kernel.run(s)
+    }
+    #[inline(always)]
+    fn peak<S: Isa>(
+        s: S,
+        m: Vector<S, f64>,
+        temperature: Vector<S, f64>,
+        octaves: Vector<S, f64>,
+        _: [Vector<S, f64>; 2],
+    ) -> [Vector<S, f64>; 2] {
+        // |m / T| is at most 2e5: what rounds here is far below float32.
+        let d = octaves.fused_neg_mul_add(Vector::splat(s, std::f64::consts::LN_2), m.div(temperature));
+        [
+            of_small(s, d) * Vector::splat(s, Self::KAPPA * pow2(Self::BIAS)),
+            Vector::zero(s),
+        ]
+    }
+    #[inline(always)]
+    fn split<S: Isa>(s: S, hi: Vector<S, f64>, lo: Vector<S, f64>) -> [Vector<S, f64>; 2] {
+        let sum = hi + lo;
+        let [rounded, _] = s.widen(s.narrow([sum.0, sum.0]));
+        let rounded = Vector(rounded, s);
+        [rounded, (hi - rounded) + lo]
+    }
+}
+
+impl Float for f64 {
+    const LANES: usize = 8;
+    const ZERO: Self = 0.0;
+    const ONE: Self = 1.0;
+    const NEG_INFINITY: Self = Self::NEG_INFINITY;
+    const LOWEST: Self = Self::MIN;
+    const NAN: Self = Self::from_bits(0x7ff8_0000_0000_0000);
+
+    const TABLE_SHIFT: u32 = 50;
+    const TABLE_SIZE: usize = 4;
+    const KAPPA: f64 = 1.252_422_242_588_637; // 0x1.409ebe7cb3803p0
+    // Minimax on |r| <= ln2/8, the first two coefficients 1: 2^-57.6.
+    const POLY: [f64; 8] = [
+        1.0,
+        0.500_000_000_000_000_66,
+        0.166_666_666_666_958_6,
+        0.041_666_666_666_109_56,
+        0.008_333_333_130_480_082,
+        0.001_388_889_010_301_865_5,
+        0.000_198_455_109_297_190_37,
+        0.000_024_795_694_086_943_057,
+    ];
+    const DEGREE: usize = 8;
+    const MAGIC: Self = 6_755_399_441_055_744.0;
+    const BIAS: i32 = 128;
+    const CUT: f64 = 790.0;
+    const SHIFT_LIMIT: f64 = 7.0e13; // 2^46
+    const TEMPERATURE_LIMIT: f64 = 1.0e30;
+
+    const MANTISSA_MASK: Self = Self::from_bits(0x000f_ffff_ffff_ffff);
+    const SQRT_HALF_OFFSET: Self = Self::from_bits(0x3ff0_0000_0000_0000 - 0x3fe6_a09e_667f_3bcd);
+    const SQRT_HALF: Self = Self::from_bits(0x3fe6_a09e_667f_3bcd);
+    const EXPONENT_BIAS: Self = 1023.0;
+    const LN2: [Self; 2] = [6.931_471_803_691_238e-1, 1.908_214_929_270_587_7e-10];
+    const LOG_POLY: [f64; 7] = [
+        6.666_666_666_666_735_13e-1,
+        3.999_999_999_940_941_908e-1,
+        2.857_142_874_366_239_149e-1,
+        2.222_219_843_214_978_396e-1,
+        1.818_357_216_161_805_012e-1,
+        1.531_383_769_920_937_332e-1,
+        1.479_819_860_511_658_591e-1,
+    ];
+    const LOG_DEGREE: usize = 7;
+
+    type Wide<S: Isa> = [Vector<S, f64>; 2];
+
+    #[inline(always)]
+    fn from_f64(x: f64) -> Self {
+        x
+    }
+    #[inline(always)]
+    fn to_f64(self) -> f64 {
+        self
+    }
+    #[inline(always)]
+    fn is_nan(self) -> bool {
+        self.is_nan()
+    }
+    #[inline(always)]
+    fn is_finite(self) -> bool {
+        self.is_finite()
+    }
+    fn scaled_difference(x: Self, m: Self, exponent: i32) -> Self {
+        // Scale first what would overflow, last what would underflow: either is exact then.
+        let scale = |v: f64| v * pow2(-exponent / 2) * pow2(-exponent - -exponent / 2);
+        if exponent > 0 {
+            scale(x) - scale(m)
+        } else {
+            scale(x - m)
+        }
+    }
+    #[inline(always)]
+    fn table<S: Simd<Self>>(s: S) -> Vector<S, Self> {
+        // SAFETY: the table fills a vector.
+        unsafe { Vector::load(s, TABLE_F64.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn wide_zero<S: Isa>(s: S) -> Self::Wide<S> {
+        [Vector::zero(s); 2]
+    }
+    #[inline(always)]
+    fn wide_add<S: Isa + Simd<Self>>(_: S, sum: Self::Wide<S>, group: Vector<S, Self>) -> Self::Wide<S> {
+        // The same type twice: as lanes of `S: Simd<Self>` and of `S: Isa`.
+        let [hi, error] = two_sum(sum[0], group);
+        [hi, sum[1] + error]
+    }
+    #[inline(always)]
+    fn wide_merge<S: Isa>(_: S, a: Self::Wide<S>, b: Self::Wide<S>) -> Self::Wide<S> {
+        let [hi, error] = two_sum(a[0], b[0]);
+        [hi, (a[1] + b[1]) + error]
+    }
+    #[inline(always)]
+    fn scalar_merge(a: [f64; 2], b: [f64; 2]) -> [f64; 2] {
+        let sum = a[0] + b[0];
+        let b_part = sum - a[0];
+        let error = (a[0] - (sum - b_part)) + (b[0] - b_part);
+        [sum, (a[1] + b[1]) + error]
+    }
+    #[inline(always)]
+    fn wide_lanes<S: Isa>(_: S, sum: Self::Wide<S>) -> [Lanes<f64>; 2] {
+        [sum[0].to_lanes(), sum[1].to_lanes()]
+    }
+
+    #[inline(always)]
+    fn widen_half<S: Isa + Simd<Self>>(_: S, v: Vector<S, Self>, _: usize) -> Vector<S, f64> {
+        v
+    }
+    #[inline(always)]
+    fn from_halves<S: Isa + Simd<Self>>(_: S, halves: [Vector<S, f64>; 2]) -> Vector<S, Self> {
+        halves[0]
+    }
+    #[inline(always)]
+    fn enter<S: Isa, K: Kernel<Self>>(s: S, kernel: K) -> K::Out {
+        kernel.run(s)
+    }
+    #[inline(always)]
+    fn peak<S: Isa>(
+        _: S,
+        _: Vector<S, f64>,
+        _: Vector<S, f64>,
+        _: Vector<S, f64>,
+        own: [Vector<S, f64>; 2],
+    ) -> [Vector<S, f64>; 2] {
+        own
+    }
+    #[inline(always)]
+    fn split<S: Isa>(_: S, hi: Vector<S, f64>, lo: Vector<S, f64>) -> [Vector<S, f64>; 2] {
+        let sum = hi + lo;
+        [sum, (hi - sum) + lo]
+    }
+}
+
+/// 2^n, zero or infinity beyond the range.
+pub(crate) fn pow2(n: i32) -> f64 {
+    if n < -1022 {
+        if n < -1074 {
+            0.0
+        } else {
+            f64::from_bits(1 << (n + 1074))
+        }
+    } else if n > 1023 {
+        f64::INFINITY
+    } else {
+        f64::from_bits(((n + 1023) as u64) << 52)
+    }
+}

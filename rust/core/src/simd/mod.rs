@@ -1,0 +1,332 @@
+//! Vectors: one trait that says what an instruction set must do, one wrapper that makes it readable.
+//!
+//! Every level has the same *virtual width*, 16 float32 or 8 float64: one AVX-512 register, two of AVX2, an array in
+//! portable code. Algorithms are written once on [`Vector`]; since lanes mean the same everywhere, so do the bits of
+//! the results (the portable level apart, which has no fused multiply-add).
+//!
+//! A value of a level's type is the proof that the CPU has its instructions: it is made in [`level`] only, after
+//! detection. Everything here is `#[inline(always)]`, for it has to end up inside the one function per level that
+//! carries `#[target_feature]`; an outlined copy would be compiled without the instructions.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod float;
+mod level;
+mod mode;
+mod portable;
+
+use std::ops::{Add, Mul, Sub};
+
+pub(crate) use float::{Float, pow2, two_sum};
+pub use level::Level;
+pub(crate) use level::{Kernel, Supported, active, plain};
+pub(crate) use mode::with_default_mode;
+
+/// An instruction set acting on lanes of `T`.
+///
+/// The name of a method says what happens in each lane. `max` is the one whose NaN rule matters.
+///
+/// # Safety
+/// A value may exist only where the CPU has the instructions that its methods use. `LANES * size_of::<T>() == 64`.
+pub(crate) unsafe trait Simd<T: Float>: Copy + 'static {
+    /// The lanes.
+    type Reg: Copy;
+    /// One truth value per lane.
+    type Mask: Copy;
+
+    fn splat(self, x: T) -> Self::Reg;
+    /// # Safety
+    /// `p` is valid for reading a whole vector; no alignment is needed.
+    unsafe fn load(self, p: *const T) -> Self::Reg;
+    /// Lanes from `n` on are `fill`; memory there is not touched.
+    ///
+    /// # Safety
+    /// `p` is valid for reading `n` elements.
+    unsafe fn load_partial(self, p: *const T, n: usize, fill: T) -> Self::Reg;
+    /// # Safety
+    /// `p` is valid for writing a whole vector; no alignment is needed.
+    unsafe fn store(self, r: Self::Reg, p: *mut T);
+    /// Memory from lane `n` on is not touched.
+    ///
+    /// # Safety
+    /// `p` is valid for writing `n` elements.
+    unsafe fn store_partial(self, r: Self::Reg, p: *mut T, n: usize);
+    /// A store that goes around the caches.
+    ///
+    /// # Safety
+    /// As for `store`; and `p` is a multiple of 64 bytes. The writer must issue a fence before others may look.
+    unsafe fn stream(self, r: Self::Reg, p: *mut T);
+    /// Columns of `T::TILE` elements of 16 bytes, one per row: element `c` of row `l` goes to lane `l` of vector `c`.
+    ///
+    /// # Safety
+    /// Each pointer is valid for reading `T::TILE` elements.
+    unsafe fn load_tile(self, rows: &[*const T; 16], columns: &mut [Self::Reg; 4]);
+    /// The inverse of `load_tile`.
+    ///
+    /// # Safety
+    /// Each pointer is valid for writing `T::TILE` elements.
+    unsafe fn store_tile(self, columns: &[Self::Reg; 4], rows: &[*mut T; 16]);
+
+    fn add(self, a: Self::Reg, b: Self::Reg) -> Self::Reg;
+    fn sub(self, a: Self::Reg, b: Self::Reg) -> Self::Reg;
+    fn mul(self, a: Self::Reg, b: Self::Reg) -> Self::Reg;
+    fn div(self, a: Self::Reg, b: Self::Reg) -> Self::Reg;
+    /// a * b + c, rounded once where the instruction set can, else twice.
+    fn mul_add(self, a: Self::Reg, b: Self::Reg, c: Self::Reg) -> Self::Reg;
+    /// c - a * b, as if rounded once: what cancels here must not lose bits.
+    fn fused_neg_mul_add(self, a: Self::Reg, b: Self::Reg, c: Self::Reg) -> Self::Reg;
+    /// The larger; `b` where either is NaN.
+    fn max(self, a: Self::Reg, b: Self::Reg) -> Self::Reg;
+
+    fn equal(self, a: Self::Reg, b: Self::Reg) -> Self::Mask;
+    /// True where either is NaN.
+    fn not_equal(self, a: Self::Reg, b: Self::Reg) -> Self::Mask;
+    /// Not (a < b): true where either is NaN.
+    fn not_less(self, a: Self::Reg, b: Self::Reg) -> Self::Mask;
+    /// The value where the mask is true, else +0.
+    fn keep(self, m: Self::Mask, a: Self::Reg) -> Self::Reg;
+    /// `a` where the mask is true, else `b`.
+    fn select(self, m: Self::Mask, a: Self::Reg, b: Self::Reg) -> Self::Reg;
+    /// The truth of the first `n` lanes.
+    fn first(self, n: usize) -> Self::Mask;
+
+    /// Lane bits as integers: `a + b`, wrapping.
+    fn add_bits(self, a: Self::Reg, b: Self::Reg) -> Self::Reg;
+    /// Lane bits: `a & b`.
+    fn and_bits(self, a: Self::Reg, b: Self::Reg) -> Self::Reg;
+    /// The exponent field of the lane bits (sign zero), as a number.
+    fn exponent(self, a: Self::Reg) -> Self::Reg;
+    /// Lane bits as integers, shifted to the left by `T::TABLE_SHIFT`.
+    fn shift_to_exponent(self, a: Self::Reg) -> Self::Reg;
+    /// Adds one to the counter in each lane where the mask is true. Counters start as zero bits.
+    fn count(self, counter: Self::Reg, m: Self::Mask) -> Self::Reg;
+    /// Counters (up to 2^23) as numbers.
+    fn counted(self, counter: Self::Reg) -> Self::Reg;
+    /// `table[bits of index modulo T::TABLE_SIZE]`; the table is repeated to fill the vector.
+    fn lookup(self, table: Self::Reg, index: Self::Reg) -> Self::Reg;
+
+    /// Largest lane; no lane is NaN.
+    fn reduce_max(self, a: Self::Reg) -> T;
+}
+
+/// A level: both float types, and what leads from one to the other.
+pub(crate) trait Isa: Simd<f32> + Simd<f64> {
+    /// Lanes 0..8 and 8..16 as float64.
+    fn widen(self, a: <Self as Simd<f32>>::Reg) -> [<Self as Simd<f64>>::Reg; 2];
+    /// Rounds to nearest even; the inverse of `widen`.
+    fn narrow(self, a: [<Self as Simd<f64>>::Reg; 2]) -> <Self as Simd<f32>>::Reg;
+    /// 16 half-precision numbers.
+    ///
+    /// # Safety
+    /// `p` is valid for reading 16 elements.
+    unsafe fn load_f16(self, p: *const u16) -> <Self as Simd<f32>>::Reg;
+    /// Rounds to nearest even.
+    ///
+    /// # Safety
+    /// `p` is valid for writing 16 elements.
+    unsafe fn store_f16(self, r: <Self as Simd<f32>>::Reg, p: *mut u16);
+    /// 16 bfloat16 numbers.
+    ///
+    /// # Safety
+    /// `p` is valid for reading 16 elements.
+    unsafe fn load_bf16(self, p: *const u16) -> <Self as Simd<f32>>::Reg;
+    /// Rounds to nearest even; a NaN becomes the canonical one.
+    ///
+    /// # Safety
+    /// `p` is valid for writing 16 elements.
+    unsafe fn store_bf16(self, r: <Self as Simd<f32>>::Reg, p: *mut u16);
+    /// Asks for the cache line at `p` (which need not be valid).
+    fn prefetch(self, p: *const u8);
+    /// Orders streaming stores before what follows.
+    fn fence(self);
+}
+
+/// A vector that carries its proof, so that `a * b + c` is safe code.
+pub(crate) struct Vector<S: Simd<T>, T: Float>(pub(crate) S::Reg, pub(crate) S);
+
+impl<S: Simd<T>, T: Float> Clone for Vector<S, T> {
+    #[inline(always)]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<S: Simd<T>, T: Float> Copy for Vector<S, T> {}
+
+macro_rules! operator {
+    ($trait:ident, $method:ident) => {
+        impl<S: Simd<T>, T: Float> $trait for Vector<S, T> {
+            type Output = Self;
+            #[inline(always)]
+            fn $method(self, other: Self) -> Self {
+                Self(self.1.$method(self.0, other.0), self.1)
+            }
+        }
+    };
+}
+operator!(Add, add);
+operator!(Sub, sub);
+operator!(Mul, mul);
+
+/// A mask that carries its proof.
+pub(crate) struct Mask<S: Simd<T>, T: Float>(S::Mask, S);
+
+impl<S: Simd<T>, T: Float> Clone for Mask<S, T> {
+    #[inline(always)]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<S: Simd<T>, T: Float> Copy for Mask<S, T> {}
+
+impl<S: Simd<T>, T: Float> Mask<S, T> {
+    /// True in the first `n` lanes.
+    #[inline(always)]
+    pub(crate) fn first(s: S, n: usize) -> Self {
+        Self(s.first(n), s)
+    }
+}
+
+impl<S: Simd<T>, T: Float> Vector<S, T> {
+    #[inline(always)]
+    pub(crate) fn splat(s: S, x: T) -> Self {
+        Self(s.splat(x), s)
+    }
+    #[inline(always)]
+    pub(crate) fn zero(s: S) -> Self {
+        Self(s.splat(T::ZERO), s)
+    }
+    /// # Safety
+    /// See [`Simd::load`].
+    #[inline(always)]
+    pub(crate) unsafe fn load(s: S, p: *const T) -> Self {
+        // SAFETY: the caller's promise is the trait's.
+        Self(unsafe { s.load(p) }, s)
+    }
+    /// # Safety
+    /// See [`Simd::load_partial`].
+    #[inline(always)]
+    pub(crate) unsafe fn load_partial(s: S, p: *const T, n: usize, fill: T) -> Self {
+        // SAFETY: the caller's promise is the trait's.
+        Self(unsafe { s.load_partial(p, n, fill) }, s)
+    }
+    /// # Safety
+    /// See [`Simd::store`].
+    #[inline(always)]
+    pub(crate) unsafe fn store(self, p: *mut T) {
+        // SAFETY: the caller's promise is the trait's.
+        unsafe { self.1.store(self.0, p) }
+    }
+    /// # Safety
+    /// See [`Simd::store_partial`].
+    #[inline(always)]
+    pub(crate) unsafe fn store_partial(self, p: *mut T, n: usize) {
+        // SAFETY: the caller's promise is the trait's.
+        unsafe { self.1.store_partial(self.0, p, n) }
+    }
+    /// # Safety
+    /// See [`Simd::stream`].
+    #[inline(always)]
+    pub(crate) unsafe fn stream(self, p: *mut T) {
+        // SAFETY: the caller's promise is the trait's.
+        unsafe { self.1.stream(self.0, p) }
+    }
+    /// One vector from an array of lanes.
+    #[inline(always)]
+    pub(crate) fn from_lanes(s: S, lanes: &Lanes<T>) -> Self {
+        // SAFETY: the array has at least LANES elements.
+        unsafe { Self::load(s, lanes.0.as_ptr()) }
+    }
+    /// The lanes as an array; elements beyond `LANES` are zero.
+    #[inline(always)]
+    pub(crate) fn to_lanes(self) -> Lanes<T> {
+        let mut lanes = Lanes([T::ZERO; 16]);
+        // SAFETY: the array has at least LANES elements.
+        unsafe { self.store(lanes.0.as_mut_ptr()) };
+        lanes
+    }
+    #[inline(always)]
+    pub(crate) fn div(self, other: Self) -> Self {
+        Self(self.1.div(self.0, other.0), self.1)
+    }
+    /// self * b + c.
+    #[inline(always)]
+    pub(crate) fn mul_add(self, b: Self, c: Self) -> Self {
+        Self(self.1.mul_add(self.0, b.0, c.0), self.1)
+    }
+    /// c - self * b, rounded once.
+    #[inline(always)]
+    pub(crate) fn fused_neg_mul_add(self, b: Self, c: Self) -> Self {
+        Self(self.1.fused_neg_mul_add(self.0, b.0, c.0), self.1)
+    }
+    /// The larger; `other` where either is NaN.
+    #[inline(always)]
+    pub(crate) fn max(self, other: Self) -> Self {
+        Self(self.1.max(self.0, other.0), self.1)
+    }
+    #[inline(always)]
+    pub(crate) fn equal(self, other: Self) -> Mask<S, T> {
+        Mask(self.1.equal(self.0, other.0), self.1)
+    }
+    #[inline(always)]
+    pub(crate) fn not_equal(self, other: Self) -> Mask<S, T> {
+        Mask(self.1.not_equal(self.0, other.0), self.1)
+    }
+    /// Not (self < other).
+    #[inline(always)]
+    pub(crate) fn not_less(self, other: Self) -> Mask<S, T> {
+        Mask(self.1.not_less(self.0, other.0), self.1)
+    }
+    /// Zero where the mask is false.
+    #[inline(always)]
+    pub(crate) fn keep(self, m: Mask<S, T>) -> Self {
+        Self(self.1.keep(m.0, self.0), self.1)
+    }
+    /// self where the mask is true, else `other`.
+    #[inline(always)]
+    pub(crate) fn select(self, m: Mask<S, T>, other: Self) -> Self {
+        Self(self.1.select(m.0, self.0, other.0), self.1)
+    }
+    #[inline(always)]
+    pub(crate) fn add_bits(self, other: Self) -> Self {
+        Self(self.1.add_bits(self.0, other.0), self.1)
+    }
+    #[inline(always)]
+    pub(crate) fn and_bits(self, other: Self) -> Self {
+        Self(self.1.and_bits(self.0, other.0), self.1)
+    }
+    /// The exponent field as a number.
+    #[inline(always)]
+    pub(crate) fn exponent(self) -> Self {
+        Self(self.1.exponent(self.0), self.1)
+    }
+    #[inline(always)]
+    pub(crate) fn shift_to_exponent(self) -> Self {
+        Self(self.1.shift_to_exponent(self.0), self.1)
+    }
+    /// Adds one to the counter in each lane where the mask is true.
+    #[inline(always)]
+    pub(crate) fn count(self, m: Mask<S, T>) -> Self {
+        Self(self.1.count(self.0, m.0), self.1)
+    }
+    /// Counters as numbers.
+    #[inline(always)]
+    pub(crate) fn counted(self) -> Self {
+        Self(self.1.counted(self.0), self.1)
+    }
+    /// `self` is the table.
+    #[inline(always)]
+    pub(crate) fn lookup(self, index: Self) -> Self {
+        Self(self.1.lookup(self.0, index.0), self.1)
+    }
+    #[inline(always)]
+    pub(crate) fn reduce_max(self) -> T {
+        self.1.reduce_max(self.0)
+    }
+}
+
+/// Lanes in memory: room for 16 whatever the type, aligned to a cache line.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub(crate) struct Lanes<T>(pub(crate) [T; 16]);

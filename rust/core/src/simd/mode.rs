@@ -1,0 +1,86 @@
+//! The floating-point mode of the thread: rounding direction, flush to zero.
+//!
+//! A caller may have set flush-to-zero (other libraries do) or another rounding direction; results must not depend on
+//! it. The mode is switched around a whole kernel by inline assembly, because Rust assumes the default mode in all code
+//! that it compiles: the switch puts that assumption right.
+
+use arch::{DEFAULT, FLAGS, Mode, read, write};
+
+/// Runs `f` in the default mode (round to nearest even, subnormal numbers kept, no traps) and leaves the mode as found.
+#[inline(always)]
+pub(crate) fn with_default_mode<R>(f: impl FnOnce() -> R) -> R {
+    let found = read();
+    // The exception flags are records, not modes.
+    if found & !FLAGS == DEFAULT {
+        return f();
+    }
+    let _restore = Restore(found);
+    write(DEFAULT);
+    f()
+}
+
+/// Puts the mode back, also when a panic unwinds.
+struct Restore(Mode);
+
+impl Drop for Restore {
+    fn drop(&mut self) {
+        write(self.0);
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod arch {
+    pub(super) type Mode = u32;
+    pub(super) const FLAGS: Mode = 0x3f;
+    pub(super) const DEFAULT: Mode = 0x1f80;
+
+    #[inline(always)]
+    pub(super) fn read() -> Mode {
+        let mut mode: Mode = 0;
+        // SAFETY: stores MXCSR (present on every x86-64) into a local.
+        unsafe { std::arch::asm!("stmxcsr [{}]", in(reg) &raw mut mode, options(nostack, preserves_flags)) };
+        mode
+    }
+
+    #[inline(always)]
+    pub(super) fn write(mode: Mode) {
+        // SAFETY: `mode` is the default or what `read` returned: no reserved bit is set.
+        unsafe { std::arch::asm!("ldmxcsr [{}]", in(reg) &raw const mode, options(nostack, preserves_flags)) };
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+mod arch {
+    pub(super) type Mode = u64;
+    pub(super) const FLAGS: Mode = 0;
+    pub(super) const DEFAULT: Mode = 0;
+
+    #[inline(always)]
+    pub(super) fn read() -> Mode {
+        let mode: Mode;
+        // SAFETY: reads a register that every AArch64 has.
+        unsafe { std::arch::asm!("mrs {}, fpcr", out(reg) mode, options(nomem, nostack, preserves_flags)) };
+        mode
+    }
+
+    #[inline(always)]
+    pub(super) fn write(mode: Mode) {
+        // SAFETY: `mode` is the default or what `read` returned.
+        unsafe { std::arch::asm!("msr fpcr, {}", in(reg) mode, options(nomem, nostack, preserves_flags)) };
+    }
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod arch {
+    pub(super) type Mode = u32;
+    pub(super) const FLAGS: Mode = 0;
+    pub(super) const DEFAULT: Mode = 0;
+
+    #[inline(always)]
+    pub(super) fn read() -> Mode {
+        DEFAULT
+    }
+
+    #[inline(always)]
+    pub(super) fn write(_: Mode) {}
+}

@@ -1,0 +1,43 @@
+//! `softmax_rs._softmax_rs`: softmax-core for NumPy. This file is the list of what the module offers; nothing else.
+
+#![deny(unsafe_code)]
+
+mod arguments;
+#[allow(unsafe_code, reason = "the one file that reads NumPy's memory")]
+mod array;
+mod error;
+mod fallback;
+mod functions;
+mod grid;
+mod overlap;
+mod runtime;
+
+/// Compiled part of softmax_rs. Import from `softmax_rs`.
+// The GIL: a free-threaded interpreter turns it on for this module. `Call::evaluate` relies on no other thread changing
+// an array's shape between reading and using it.
+#[pyo3::pymodule(gil_used = true)]
+mod _softmax_rs {
+    use pyo3::prelude::*;
+
+    #[pymodule_export]
+    use crate::functions::{log_softmax, logsumexp, softmax};
+    #[pymodule_export]
+    use crate::runtime::{Threads, get_num_threads, set_num_threads, simd_level};
+
+    #[pymodule_export]
+    #[allow(non_upper_case_globals, reason = "Python's name for it")]
+    const __version__: &str = env!("CARGO_PKG_VERSION");
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        // NumPy's C API is looked up at first use, where a missing NumPy would be a panic. Here it is an ImportError.
+        module.py().import("numpy")?;
+        // Functions say that they live in the package, so that they pickle by reference and doctests are found.
+        for function in module.dict().values() {
+            if function.is_callable() {
+                function.setattr("__module__", "softmax_rs")?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,29 @@
+"""Run Python code in a fresh process, with a watchdog."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+VARIABLES = ("SOFTMAX_RS_NUM_THREADS", "RAYON_NUM_THREADS", "OMP_NUM_THREADS", "SOFTMAX_RS_SIMD")
+TIMEOUT = 120  # seconds until a child counts as hung: many times what it needs
+
+
+def run(code, *arguments, expect_success=True, **environment):
+    """Run `code` under `-W error` with only these of our variables set; return the finished process."""
+    env = {k: v for k, v in os.environ.items() if k not in VARIABLES}
+    env |= {"PYTHONPATH": os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])}
+    command = [sys.executable, "-W", "error", "-c", code, *arguments]
+    done = subprocess.run(
+        command,
+        env=env | environment,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    if expect_success:
+        assert done.returncode == 0, f"child exited with {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done

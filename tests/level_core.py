@@ -1,0 +1,91 @@
+"""The core of the suite for one SIMD level, run by test_simd_levels.py in a process of its own; prints JSON.
+
+Accuracy for every tail length, special values, layouts: each function on each dtype; what ran is counted, the bits of
+all results are hashed.
+"""
+
+import hashlib
+import json
+import sys
+
+import numpy as np
+
+import recipes
+import softmax_rs
+import ulps
+from catalogue import FUNCTIONS, one_row_at_a_time
+from memory import LAYOUTS
+from test_special_values import cases
+
+NAMES = (
+    "normal 3",
+    "uniform 80",
+    "uniform 1e30",
+    "offset -1.9e5",
+    "offset 2.1e5",
+    "saturated 40",
+    "ties",
+    "cancelling",
+)
+
+
+def main():  # noqa: C901 the list of what a level must show, in order
+    """Run all cases, print what failed and what ran."""
+    rng = np.random.default_rng(5)
+    digest, failures, ran, worst = hashlib.sha256(), [], {}, {}
+
+    def note(f, dtype, result, count=1):
+        digest.update(np.ascontiguousarray(ulps.bits(result)).tobytes())
+        key = f"{f.name} {dtype}"
+        ran[key] = ran.get(key, 0) + count
+
+    def attempt(check, *arguments, **keywords):
+        try:
+            return check(*arguments, **keywords)
+        except AssertionError as error:
+            failures.append(str(error))
+
+    for f in FUNCTIONS:
+        for dtype in ulps.FLOATS:
+            key = f"{f.name} {dtype}"
+            for n in [*range(1, 71), 127, 128, 129, 513, 1000]:
+                x, _ = recipes.batch(rng, n, dtype, NAMES if n < (20 if dtype == ulps.FLOAT64 else 71) else NAMES[:2])
+                got = f(x, axis=-1)
+                note(f, dtype, got, len(x))
+                worst[key] = max(worst.get(key, 0.0), attempt(f.check, got, dtype, x) or 0.0)
+                down = np.asarray(f(x.T.copy(), axis=0))
+                attempt(ulps.assert_same_bits, down.T if down.ndim == 2 else down, got, f"{key} n={n} columns")
+            x = rng.normal(0, 3, (2, 33_000)).astype(dtype)
+            note(f, dtype, f(x, axis=-1), 2)
+            if dtype != ulps.FLOAT64:
+                attempt(f.check, f(x, axis=-1), dtype, x)
+            if f.accepts("temperature"):
+                x, t = recipes.batch(rng, 35, dtype, NAMES, recipes.TEMPERATURES[dtype])
+                got = f(x, axis=-1, temperature=t)
+                note(f, dtype, got, len(x))
+                attempt(f.check, got, dtype, x, temperature=t)
+            for n in (1, 2, 7, 16, 33):
+                names, rows, wanted = zip(*cases(f, n, dtype), strict=True)
+                got = np.asarray(f(np.array(rows, dtype), axis=-1))
+                note(f, dtype, got, len(rows))
+                value, want = got.astype(float), np.array(wanted, float)
+                wrong = ~((value == want) | (np.isnan(value) & np.isnan(want)))
+                attempt(assert_none, wrong, f"{key} n={n} special values {names}: {value[wrong]} not {want[wrong]}")
+            x = rng.normal(0, 3, (3, 4, 5)).astype(dtype)
+            for axis in (-1, 0, (0, 2)):
+                want = one_row_at_a_time(f, [x], axis)
+                for name, layout in LAYOUTS.items():
+                    got = f(layout(x), axis=axis)
+                    note(f, dtype, got, 1)
+                    attempt(ulps.assert_same_bits, got, want, f"{key} axis={axis} {name}")
+    report = {"level": softmax_rs.simd_level(), "digest": digest.hexdigest(), "ran": ran, "worst": worst}
+    json.dump(report | {"failures": failures}, sys.stdout)
+
+
+def assert_none(wrong, message):
+    """Fail with the message if any is wrong."""
+    assert not wrong.any(), message
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""Hazard: wrong digits. Every function, dtype, tail length, spread, offset and temperature against the oracle."""
+
+import numpy as np
+import pytest
+
+import recipes
+import ulps
+from catalogue import BY_NAME, FUNCTIONS, WITH_TEMPERATURE
+from ulps import FLOAT16, FLOAT32, FLOAT64, FLOATS
+
+SHORT = range(1, 71)
+LONGER = (100, 127, 128, 129, 255, 256, 257, 511, 512, 513, 1000)
+LONGEST = (4095, 4096, 4097, 32000)
+FEW = ("normal 3", "uniform 80", "offset -300", "saturated 40", "cancelling")
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("f", FUNCTIONS, ids=str)
+@pytest.mark.parametrize("lengths", [SHORT, LONGER], ids=["1 to 70", "100 to 1000"])
+def test_lengths(f, dtype, lengths, rng):
+    """Every tail length of every vector width, with every recipe."""
+    names = tuple(recipes.RECIPES) if lengths is SHORT or dtype != FLOAT64 else FEW
+    for n in lengths:
+        x, _ = recipes.batch(rng, n, dtype, names)
+        f.check(f(x, axis=-1), dtype, x)
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("f", FUNCTIONS, ids=str)
+@pytest.mark.parametrize("n", LONGEST)
+def test_long_rows(f, dtype, n, rng):
+    """Rows of several blocks: the error must not grow with the row."""
+    x, _ = recipes.batch(rng, n, dtype, FEW if n < 5000 else FEW[:2])
+    f.check(f(x, axis=-1), dtype, x)
+
+
+@pytest.mark.parametrize("dtype", [FLOAT16, FLOAT32], ids=str)
+@pytest.mark.parametrize("f", FUNCTIONS, ids=str)
+def test_very_long_row(f, dtype, rng):
+    """A row of a million: one float32 chain of sums would be off by hundreds of ULPs."""
+    x = rng.normal(0, 3, (1, 1_000_003)).astype(dtype)
+    f.check(f(x, axis=-1), dtype, x)
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("f", WITH_TEMPERATURE, ids=str)
+def test_temperatures(f, dtype, rng):
+    """Temperatures from 1e-30 to 1e30, one per row, as accurate as none; the scalar gives the bits of the array."""
+    for n in (1, 2, 7, 16, 33, 64, 200) if dtype != FLOAT64 else (1, 2, 9, 33, 64):
+        x, t = recipes.batch(rng, n, dtype, temperatures=recipes.TEMPERATURES[dtype])
+        actual = f(x, axis=-1, temperature=t)
+        f.check(actual, dtype, x, temperature=t, label="temperature")
+        for value in np.unique(t):
+            alone = f(x[t == value], axis=-1, temperature=value)
+            ulps.assert_same_bits(alone, actual[t == value], f"{f} T={value}")
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("f", WITH_TEMPERATURE, ids=str)
+def test_the_temperature_is_a_double(f, dtype, rng):
+    """0.7 means the double 0.7: with logits of scale 60 its float32 neighbour would be many ULPs away."""
+    x = rng.uniform(-60, 0, (50, 20)).astype(dtype)
+    f.check(f(x, axis=-1, temperature=0.7), dtype, x, temperature=0.7)
+    f.check(f(x, axis=-1, temperature=np.float32(0.7)), dtype, x, temperature=float(np.float32(0.7)))
+
+
+@pytest.mark.parametrize("f", FUNCTIONS, ids=str)
+def test_other_dtypes_count_as_float64(f, rng):
+    """Integers and bool."""
+    for dtype in ("i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "?"):
+        x = rng.integers(0, 2 if dtype == "?" else 100, (20, 13)).astype(dtype)
+        f.check(f(x, axis=-1), FLOAT64, x.astype(np.float64), label=dtype)
+
+
+def test_the_tail_is_kept():
+    """Digits that a sum rounded to 1 loses, as printed in api.md."""
+    x = np.array([0.0, -40.0])
+    assert BY_NAME["log_softmax"](x)[0] == -4.248354255291589e-18
+    assert BY_NAME["log_softmax"](x)[1] == -40
+    assert BY_NAME["logsumexp"](x) == 4.248354255291589e-18
+    for tail in (41, 90, 300, 700):
+        pair = np.array([[0.0, -tail], [-tail, 0.0]])
+        for f in FUNCTIONS:
+            f.check(f(pair, axis=-1), FLOAT64, pair)
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("f", FUNCTIONS, ids=str)
+def test_a_masked_off_tail_adds_nothing(f, dtype):
+    """Elements so far below that exp gives 0 (and -inf): the result is exactly that of the maximum alone."""
+    x = np.full((8, 9), -np.inf).astype(dtype)
+    x[np.arange(8), np.arange(8)] = 0
+    x[:4] = np.where(np.isinf(x[:4].astype(float)), -2000, 0).astype(dtype)
+    got = np.asarray(f(x, axis=-1)).astype(float)
+    want = f.reference(x, axis=-1).astype(float)
+    want[np.abs(want) < 1e-300] = 0
+    assert np.array_equal(got, want), f"{f} {dtype}: {got}"
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+def test_subnormal_results_are_results(dtype):
+    """No flush to zero: softmax of [0, -d] for every d in the subnormal range of the dtype."""
+    form = ulps.FORMATS[dtype]
+    low, high = -form.smallest * np.log(2), (-form.smallest + form.precision - 1) * np.log(2)
+    x = np.zeros((400, 2), dtype)
+    x[:, 1] = -np.linspace(low - 1, high + 1, 400)
+    softmax = BY_NAME["softmax"]
+    p = softmax(x)
+    softmax.check(p, dtype, x)
+    tiny = np.abs(p[:, 1].astype(float))
+    assert ((tiny > 0) & (tiny < 2.0**form.smallest)).sum() > 300
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+def test_rank_order_is_kept(dtype, rng):
+    """x_i > x_j must never give p_i < p_j: neighbouring floats over 100 logits' worth of range, around many maxima."""
+    for maximum in (0.0, 1.0, -1.0, 17.3, -300.0, 1e4, 1.9e5, -2.5e5):
+        if abs(maximum) > ulps.largest(dtype):
+            continue
+        top = np.array(maximum, dtype)
+        starts = (top.astype(float) - rng.uniform(0, 100, 300)).astype(dtype)
+        steps = np.arange(40) * np.maximum(ulps.ulp(starts, dtype)[:, None], ulps.ulp(np.float64(1e-6), dtype))
+        x = (starts[:, None].astype(np.longdouble) + steps).astype(dtype).ravel()
+        x = np.append(np.sort(np.minimum(x, top)), top)
+        for f in (BY_NAME["softmax"], BY_NAME["log_softmax"]):
+            y = f(x).astype(float)
+            down = np.flatnonzero(np.diff(y) < 0)
+            assert down.size == 0, f"{f} {dtype}: {x[down[0] : down[0] + 2]} gave {y[down[0] : down[0] + 2]}, max {top}"
+
+
+def test_limits_of_the_temperature():
+    """T to 0: one-hot, ties share; T to infinity: uniform. An overflow of x/T alone makes no NaN."""
+    softmax, log_softmax = BY_NAME["softmax"], BY_NAME["log_softmax"]
+    for dtype in FLOATS:
+        x = np.array([1, 3, 2, 3], dtype)
+        for t in (1e-30, 1e-300, 5e-324):
+            assert softmax(x, temperature=t).tolist() == [0, 0.5, 0, 0.5]
+            assert softmax(x[:3], temperature=t).tolist() == [0, 1, 0]
+            cold = log_softmax(x, temperature=t).astype(float)
+            assert cold[1] == cold[3] == -float(np.array(np.log(2), dtype))
+            assert cold[0] < -1e4 and cold[2] < -1e4
+        for t in (1e30, 1e300, 1.7e308):
+            assert softmax(x, temperature=t).tolist() == [0.25] * 4
+        big = np.array([ulps.largest(dtype), -ulps.largest(dtype), ulps.largest(dtype)], dtype)
+        for t in (1e-30, 5e-324, 0.5):
+            assert softmax(big, temperature=t).tolist() == [0.5, 0, 0.5]
+            assert log_softmax(big, temperature=t).tolist()[1] == -np.inf
+        for t in (2.0**1000, 1.7e308):
+            assert softmax(big, temperature=t).astype(float).sum() == pytest.approx(1, abs=1e-2)

@@ -1,0 +1,134 @@
+"""Hazard: misuse. The exact exception, and a message that names the argument, what came and what would be right."""
+
+import inspect
+import re
+
+import numpy as np
+import pytest
+
+import softmax_rs
+from catalogue import BY_NAME, FUNCTIONS
+
+X = np.zeros((3, 4), np.float32)
+
+# (arguments, exception, patterns the message must match); every function, where it has the keyword.
+TABLE = [
+    ({"axis": 2}, np.exceptions.AxisError, ["^axis 2 is out of bounds for array of dimension 2$"]),
+    ({"axis": (0, -3)}, np.exceptions.AxisError, ["^axis -3 is out of bounds for array of dimension 2$"]),
+    ({"axis": (1, 1)}, ValueError, ["duplicate", "axis"]),
+    ({"axis": 0.0}, TypeError, ["axis", "float", "int"]),
+    ({"axis": "rows"}, TypeError, ["axis", "str", "int"]),
+    ({"where": np.ones((3, 4))}, TypeError, ["where", "float64", "bool"]),
+    ({"where": np.ones((4, 3), bool)}, ValueError, ["where", r"\(4, 3\)", r"\(3, 4\)"]),
+    ({"temperature": 0.0}, ValueError, ["temperature", r"\b0", "positive"]),
+    ({"temperature": -2.5}, ValueError, ["temperature", "-2.5", "positive"]),
+    ({"temperature": float("nan")}, ValueError, ["temperature", "(?i)nan", "finite"]),
+    ({"temperature": float("inf")}, ValueError, ["temperature", "inf", "finite"]),
+    ({"temperature": [1.0, -3.0, 1.0]}, ValueError, ["temperature", "-3", "positive"]),
+    ({"temperature": [1.0, 2.0]}, ValueError, ["temperature", r"\(2,\)", r"\(3,\)"]),
+    ({"out": [0.0]}, TypeError, ["out", "list", "ndarray"]),
+    ({"out": np.zeros((3, 4, 1), np.float32)}, ValueError, ["out", r"\(3, 4, 1\)", r"\(3, 4\)|\(3,\)"]),
+    ({"out": "float64"}, TypeError, ["out", "float64", "float32"]),
+    ({"dtype": np.int32}, TypeError, ["dtype", "int32", "float32"]),
+    ({"dtype": np.complex64}, TypeError, ["dtype", "complex64", "float32"]),
+    ({"x": np.zeros(3, complex)}, TypeError, ["complex128", "float64"]),
+    ({"x": None}, TypeError, ["object|None"]),
+    ({"x": ["a", "b"]}, TypeError, ["<U1|str"]),
+    ({"x": [[1.0, 2.0], [3.0]]}, ValueError, ["inhomogeneous"]),
+    ({"x": np.ma.masked_array([1.0, 2.0], [False, True])}, TypeError, ["MaskedArray", re.escape("where=~a.mask")]),
+    ({"temprature": 1.0}, TypeError, ["temprature"]),
+    ({"keepdim": True}, TypeError, ["keepdim"]),
+]
+
+
+@pytest.mark.parametrize("f", FUNCTIONS, ids=str)
+def test_table(f):
+    """The table above: type and message; nothing is written anywhere."""
+    checked = 0
+    for arguments, exception, patterns in TABLE:
+        keywords = set(arguments) & {"axis", "where", "temperature", "out", "dtype"}
+        if not (f.keywords | {"axis"}).issuperset(keywords):
+            continue
+        given = {"axis": -1} | arguments
+        if isinstance(given.get("out"), str):
+            given["out"] = np.zeros(f.result_shape(X.shape, -1), given["out"])
+        x = given.pop("x", X)
+        with pytest.raises(Exception) as caught:  # noqa: PT011 the type is compared below
+            f(x, **given)
+        assert type(caught.value) is exception, f"{f} {arguments}: {caught.value!r}"
+        for pattern in patterns:
+            assert re.search(pattern, str(caught.value)), f"{f} {arguments}: no {pattern!r} in {str(caught.value)!r}"
+        checked += 1
+    assert checked >= 15
+    assert not X.any()
+
+
+@pytest.mark.parametrize("f", FUNCTIONS, ids=str)
+def test_wrong_calls(f):
+    """No argument, an argument twice, keywords by position: TypeError, as Python itself says it."""
+    for call, pattern in [
+        (f, "missing|argument"),
+        (lambda: f(X, -1, 1.0), "positional"),
+        (lambda: f(X, -1, x=X), "x"),
+        (lambda: f(X, -1, axis=-1), "axis"),
+    ]:
+        with pytest.raises(TypeError, match=pattern) as caught:
+            call()
+        assert f.name in str(caught.value) or "argument" in str(caught.value)
+
+
+@pytest.mark.parametrize("f", FUNCTIONS, ids=str)
+def test_signature(f):
+    """The documented signature, visible to help(); the logits go by the name x as well."""
+    function = getattr(softmax_rs, f.name)
+    assert str(inspect.signature(function)) == f.signature
+    assert np.array_equal(f(x=X, axis=0), f(X, axis=0))
+    assert function.__module__ == "softmax_rs"
+    assert function.__name__ == function.__qualname__ == f.name
+
+
+@pytest.mark.parametrize("f", FUNCTIONS, ids=str)
+def test_a_failed_call_leaves_no_trace(f):
+    """After every error the next call is right, and no exception is pending."""
+    want = f(X, axis=-1).tobytes()
+    for arguments, _, _ in TABLE:
+        given = {"axis": -1} | arguments
+        with pytest.raises((TypeError, ValueError)):
+            f(given.pop("x", X), **given | ({"out": np.zeros(1)} if isinstance(given.get("out"), str) else {}))
+        assert f(X, axis=-1).tobytes() == want
+
+
+def test_errors_raised_by_arguments_pass_through():
+    """An exception inside __array__, __index__ or __float__ is not swallowed or replaced."""
+
+    class Broken:
+        def __array__(self, dtype=None, copy=None):
+            raise RuntimeError("from __array__")
+
+        def __index__(self):
+            raise RuntimeError("from __index__")
+
+    for f in FUNCTIONS:
+        with pytest.raises(RuntimeError, match="from __array__"):
+            f(Broken())
+        with pytest.raises(RuntimeError, match="from __index__"):
+            f(X, axis=Broken())
+
+
+def test_no_warning_from_any_value():
+    """No function ever warns (warnings are errors here): overflow, invalid, underflow, empty."""
+    with np.errstate(all="raise"):
+        for f in FUNCTIONS:
+            for dtype in (np.float16, np.float32, np.float64):
+                big = np.finfo(dtype).max
+                for row in (
+                    [big, -big],
+                    [np.inf, np.nan],
+                    [-np.inf] * 2,
+                    [0, -90],
+                    [np.finfo(dtype).smallest_subnormal] * 2,
+                    [],
+                ):
+                    f(np.array(row, dtype), axis=-1)
+            f(np.array([1e300, 1.0]), axis=-1, dtype=np.float32)
+    assert BY_NAME["softmax"](np.array([1e300, 1.0])).tolist() == [1.0, 0.0]

@@ -1,0 +1,136 @@
+"""Hazard: last digits that depend on threads, batch, place, alignment. A row's bits depend on the row alone."""
+
+import numpy as np
+import pytest
+
+import softmax_rs
+from catalogue import ELEMENTS, FUNCTIONS, WITH_OUT, WITH_TEMPERATURE, WITH_WHERE
+from ulps import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, FLOATS, assert_same_bits, bits
+
+THREADS = (1, 2, 5)
+# Every way to walk an array, each far above the size from which calls are split among threads.
+REGIMES = {
+    "rows in cache": ((1024, 1000), -1, FLOAT32),
+    "rows in cache, float64": ((512, 1000), -1, FLOAT64),
+    "short rows": ((100_000, 10), -1, FLOAT32),
+    "rows of three": ((200_000, 3), -1, FLOAT64),
+    "one long row": ((3_000_000,), -1, FLOAT32),
+    "one long row, float64": ((1_500_000,), -1, FLOAT64),
+    "few long rows": ((7, 200_000), -1, FLOAT32),
+    "columns": ((1000, 1024), 0, FLOAT32),
+    "short columns": ((3, 300_000), 0, FLOAT32),
+    "tall column": ((300_000, 3), 0, FLOAT64),
+    "middle axis": ((40, 128, 150), 1, FLOAT32),
+    "two axes": ((60, 50, 200), (0, 2), FLOAT32),
+    "all axes": ((30, 100, 300), None, FLOAT64),
+    "float16": ((700, 1000), -1, FLOAT16),
+    "bfloat16 columns": ((1000, 700), 0, BFLOAT16),
+    "float16, one row": ((1_000_000,), -1, FLOAT16),
+}
+
+
+def same_for_all_threads(call, label):
+    """Compare the bits of `call()` for every number of threads; return them."""
+    results = []
+    for n in THREADS:
+        with softmax_rs.threads(n):
+            assert softmax_rs.get_num_threads() == n
+            results.append(call())
+    for n, result in zip(THREADS[1:], results[1:], strict=True):
+        assert_same_bits(result, results[0], f"{label}: {n} threads against 1")
+    return results[0]
+
+
+@pytest.mark.parametrize("f", FUNCTIONS, ids=str)
+@pytest.mark.parametrize("regime", REGIMES)
+def test_threads(f, regime, rng):
+    """1, 2 and 5 threads; plain, in place, strided, masked, a temperature per row; a special value among the rest."""
+    shape, axis, dtype = REGIMES[regime]
+    (x,) = f.sample(rng, shape, dtype)
+    at = tuple(np.array(shape) // 3)
+    x[at] = np.nan if regime != "one long row" else -np.inf
+    want = same_for_all_threads(lambda: f(x, axis=axis), f"{f} {regime}")
+    padded = np.empty([n + 1 for n in shape], dtype)[tuple(slice(1, None) for _ in shape)]
+    padded[...] = x
+    assert_same_bits(same_for_all_threads(lambda: f(padded, axis=axis), f"{f} {regime} padded"), want, f"{f} {regime}")
+    if f in WITH_OUT and f.output == ELEMENTS:
+
+        def in_place():
+            y = x.copy()
+            return f(y, axis=axis, out=y)
+
+        assert_same_bits(same_for_all_threads(in_place, f"{f} {regime} in place"), want, f"{f} {regime} in place")
+    if f in WITH_WHERE:
+        mask = rng.random(shape) < 0.8
+        same_for_all_threads(lambda: f(x, axis=axis, where=mask), f"{f} {regime} where")
+        all_true = np.broadcast_to(True, shape)
+        assert_same_bits(f(x, axis=axis, where=all_true), want, f"{f} {regime} where all True")
+    if f in WITH_TEMPERATURE and axis is not None:
+        axes = tuple(np.atleast_1d(axis) % len(shape))
+        t = 10 ** rng.uniform(-1, 1, [n for a, n in enumerate(shape) if a not in axes])
+        same_for_all_threads(lambda: f(x, axis=axis, temperature=t), f"{f} {regime} temperature")
+
+
+@pytest.mark.parametrize("f", FUNCTIONS, ids=str)
+def test_set_num_threads_does_not_matter_either(f, rng):
+    """The process-wide setting, and whatever the default is."""
+    x = rng.normal(0, 3, (600, 1000)).astype(np.float32)
+    default, want = softmax_rs.get_num_threads(), f(x, axis=-1)
+    try:
+        for n in THREADS:
+            softmax_rs.set_num_threads(n)
+            assert_same_bits(f(x, axis=-1), want, f"{f} set_num_threads({n})")
+    finally:
+        softmax_rs.set_num_threads(default)
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("f", FUNCTIONS, ids=str)
+def test_a_row_alone_and_in_any_place_of_a_batch(f, dtype, rng):
+    """The same row in every place of batches of 1 to 17 rows, among others, along the last axis and the first."""
+    for n in (1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 33, 48, 64, 65, 100, 513):
+        (row,) = f.sample(rng, (n,), dtype)
+        alone = np.asarray(f(row, axis=-1))
+        for rows in (1, 2, 3, 4, 5, 7, 8, 9, 16, 17):
+            for others in (0, 50):
+                x = rng.normal(others, 3, (rows, n)).astype(dtype)
+                x[:: 2 if others else 1] = row
+                places = slice(None, None, 2 if others else 1)
+                want = np.broadcast_to(alone, f.result_shape(x[places].shape, -1))
+                assert_same_bits(f(x, axis=-1)[places], want, f"{f} {dtype} n={n} among {rows}")
+                down = np.asarray(f(x.T.copy(), axis=0))
+                down = down.T if down.ndim == 2 else down
+                assert_same_bits(down[places], want, f"{f} {dtype} n={n} among {rows} columns")
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("f", FUNCTIONS, ids=str)
+def test_alignment(f, dtype, rng):
+    """The array and out at each of 64 starting bytes."""
+    for shape in [(77,), (5, 33), (40, 3)]:
+        (x,) = f.sample(rng, shape, dtype)
+        want = f(x, axis=-1)
+        room = np.zeros(x.nbytes + 64, np.uint8)
+        for offset in range(64):
+            moved = np.ndarray(shape, dtype, buffer=room, offset=offset)
+            moved[...] = x
+            assert_same_bits(f(moved, axis=-1), want, f"{f} {dtype} {shape} offset {offset}")
+            if f in WITH_OUT and f.output == ELEMENTS:
+                f(moved, axis=-1, out=moved)
+                assert_same_bits(moved, want, f"{f} {dtype} {shape} offset {offset} in place")
+
+
+@pytest.mark.parametrize("f", FUNCTIONS, ids=str)
+def test_repeated_calls(f, rng):
+    """The same call from eight Python threads at once, again and again."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    arrays = [rng.normal(0, 3, shape).astype(np.float32) for shape in [(300, 1000), (10,), (50_000, 3), (400_000,)]]
+    want = [np.asarray(f(x, axis=-1)) for x in arrays]
+
+    def work(i):
+        return i % 4, np.asarray(f(arrays[i % 4], axis=-1))
+
+    with ThreadPoolExecutor(8) as pool:
+        for i, got in pool.map(work, range(200)):
+            assert (bits(got) == bits(want[i])).all(), f"{f} {arrays[i].shape}"
