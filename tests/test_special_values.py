@@ -133,6 +133,30 @@ def test_scalars_and_rows_of_one(f, dtype):
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 @pytest.mark.parametrize("f", FUNCTIONS, ids=str)
+def test_one_element_is_exact(f, dtype, rng):
+    """One finite element, alone, among -inf or among masked ones: exactly 1, 0 and a, for a of every magnitude."""
+    big = largest(dtype)
+    a = np.concatenate([rng.normal(0, 5, 1000), rng.normal(0, 1000, 500), 10 ** rng.uniform(-9, np.log10(big), 500)])
+    a = np.clip(a, -big, big).astype(dtype)
+    want = np.array([f.one(v) for v in a.astype(float)])
+    hot = [{"temperature": t} for t in (0.7, 1e-30, 3e30)] if f.accepts("temperature") else []
+    for n, at in [(1, 0), (2, 1), (5, 0), (16, 7), (33, 32)]:
+        x = np.full((len(a), n), -np.inf).astype(dtype)
+        x[:, at] = a
+        mask = np.arange(n) == at
+        masked = np.where(mask, x, np.array(np.nan, dtype))
+        results = [f(x, axis=-1), f(x.T, axis=0).T, f(x.T.copy(), axis=0).T, f(masked, axis=-1, where=mask)]
+        results += [f(x, axis=-1, **keywords) for keywords in hot]
+        for result in results:
+            got = (result[:, at] if f.output == ELEMENTS else result).astype(float)
+            wrong = np.flatnonzero(got != want)
+            assert not wrong.size, (
+                f"{f} {dtype} n={n} at {at}: {got[wrong[:3]]} of {a[wrong[:3]]}, {wrong.size} are wrong"
+            )
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("f", FUNCTIONS, ids=str)
 @pytest.mark.parametrize("axis", [-1, 0])
 def test_poison_stays_in_its_row(f, dtype, axis, rng):
     """Every (row, lane) poisoned in turn; all other rows must keep their bits."""

@@ -29,6 +29,8 @@ mod math;
 #[deny(unsafe_code)]
 mod ops;
 pub mod parallel;
+#[doc(hidden)]
+pub mod probe;
 mod problem;
 mod row;
 pub mod simd;

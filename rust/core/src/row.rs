@@ -7,17 +7,29 @@
 //! row.
 
 use crate::math::exp::Exp;
-use crate::simd::{Float, Isa, Lanes, Mask, Simd, Vector};
+use crate::simd::{Float, Isa, Mask, Simd, Vector};
 
 /// Elements of a lane that are added in the type itself.
 const GROUP: usize = 4;
 
-/// What a pass over exponentials brings: sums, with what rounding took from them, and the number of maxima.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Sum {
-    pub(crate) sum: f64,
-    pub(crate) rest: f64,
+/// What a pass over the exponentials of a row brings.
+pub(crate) struct Sum<S: Isa> {
+    /// Sums and what rounding took from them, eight lanes still to be added pairwise.
+    pub(crate) folded: [Vector<S, f64>; 2],
+    /// How many elements are the maximum.
     pub(crate) ties: f64,
+}
+
+/// Adds eight lanes pairwise: vector `l` of the eight is lane `l` of several rows.
+#[inline(always)]
+pub(crate) fn add_lanes<S: Isa, T: Float>(mut lanes: [[Vector<S, f64>; 2]; 8]) -> [Vector<S, f64>; 2] {
+    for l in 0..4 {
+        lanes[l] = T::fold_merge(lanes[l], lanes[l + 4]);
+    }
+    for l in 0..2 {
+        lanes[l] = T::fold_merge(lanes[l], lanes[l + 2]);
+    }
+    T::fold_merge(lanes[0], lanes[1])
 }
 
 /// The exponential of one vector, and what it adds to the sum: the maximum adds nothing, it is counted. (Counted are the
@@ -88,7 +100,7 @@ pub(crate) mod along {
         e: *mut T,
         n: usize,
         next: *const T,
-    ) -> Sum {
+    ) -> Sum<S> {
         let lanes = T::LANES;
         let zero = Vector::zero(s);
         let mut others = zero;
@@ -133,30 +145,12 @@ pub(crate) mod along {
             }
             wide = T::wide_add(s, wide, group);
         }
-        let [mut sum, mut rest] = T::wide_lanes(s, wide);
-        let mut step = lanes / 2;
-        while step > 0 {
-            for l in 0..step {
-                [sum.0[l], rest.0[l]] = T::scalar_merge([sum.0[l], rest.0[l]], [sum.0[l + step], rest.0[l + step]]);
-            }
-            step /= 2;
-        }
+        // Lanes beyond the row's end were counted as others.
+        let ties = n.next_multiple_of(lanes) as f64 - others.counted().reduce_sum().to_f64();
         Sum {
-            sum: sum.0[0],
-            rest: rest.0[0],
-            ties: ties(others, n),
+            folded: T::wide_fold(s, wide),
+            ties,
         }
-    }
-
-    /// How many elements are the maximum. (Lanes beyond the row's end were counted as others.)
-    #[inline(always)]
-    fn ties<S: Simd<T>, T: Float>(others: Vector<S, T>, n: usize) -> f64 {
-        let Lanes(lanes) = others.counted().to_lanes();
-        let mut ties = n.next_multiple_of(T::LANES) as f64;
-        for l in 0..T::LANES {
-            ties = ties - lanes[l].to_f64();
-        }
-        ties
     }
 
     /// Maps `n` elements. `y` may be `x`.
@@ -194,14 +188,6 @@ pub(crate) mod along {
 /// A lane is a row. A panel holds `LANES` rows of `n` elements: element `j` of row `l` at `j LANES + l`.
 pub(crate) mod across {
     use super::*;
-
-    /// What a pass over a panel brings: per row the sum, what rounding took from it, and the number of maxima.
-    #[derive(Clone, Copy, Debug)]
-    pub(crate) struct Sums<T> {
-        pub(crate) sum: Lanes<f64>,
-        pub(crate) rest: Lanes<f64>,
-        pub(crate) ties: Lanes<T>,
-    }
 
     /// The largest element of each row; NaN is passed over.
     ///
@@ -253,7 +239,7 @@ pub(crate) mod across {
         sum
     }
 
-    /// Sums exponentials, and leaves them in the panel where `STORE`.
+    /// Sums exponentials, and leaves them in the panel where `STORE`. Brings a sum and the number of maxima for each row.
     ///
     /// # Safety
     /// `x` is valid for reading and writing a panel of `n`.
@@ -264,15 +250,10 @@ pub(crate) mod across {
         m: Vector<S, T>,
         x: *mut T,
         n: usize,
-    ) -> Sums<T> {
+    ) -> (T::Wide<S>, Vector<S, T>) {
         let lanes = T::LANES;
         let zero = Vector::zero(s);
         let mut others = zero;
-        let mut sums = Sums {
-            sum: Lanes([0.0; 16]),
-            rest: Lanes([0.0; 16]),
-            ties: Lanes([T::ZERO; 16]),
-        };
         let mut wide = [T::wide_zero(s); 16];
         let mut j = 0;
         while j < n {
@@ -280,7 +261,12 @@ pub(crate) mod across {
             for l in 0..lanes.min(end - j) {
                 // SAFETY: the caller's promise.
                 let sum = unsafe { group::<S, T, STORE>(exp, m, x, (j + l, end), &mut others) };
-                wide[l] = T::wide_add(s, wide[l], sum);
+                // (Nothing to add to in the first group, and most panels have but one.)
+                wide[l] = if j == 0 {
+                    T::widen(s, sum)
+                } else {
+                    T::wide_add(s, wide[l], sum)
+                };
             }
             j += GROUP * lanes;
         }
@@ -294,8 +280,6 @@ pub(crate) mod across {
             }
             step /= 2;
         }
-        [sums.sum, sums.rest] = T::wide_lanes(s, wide[0]);
-        sums.ties = (Vector::splat(s, T::from_f64(n as f64)) - others.counted()).to_lanes();
-        sums
+        (wide[0], Vector::splat(s, T::from_f64(n as f64)) - others.counted())
     }
 }

@@ -10,10 +10,10 @@ use std::ops::Range;
 
 use super::plan::Place;
 use super::rows::{far, fill, has_nan};
-use super::{Call, Kind, Step, Table, cancels, pack, significand};
+use super::{Call, Kind, Step, cancels, pack, significand};
 use crate::element::Stored;
 use crate::math::exp::{Base, Exp};
-use crate::ops::{ExpFinish, Finish, From, RowOp};
+use crate::ops::{ExpFinish, Finish, From, Params, RowOp, Stats};
 use crate::problem::{Control, Error};
 use crate::row::along;
 use crate::simd::{Float, Isa, Simd, Vector, pow2};
@@ -87,6 +87,25 @@ impl State {
             ties,
             far,
             ..high
+        }
+    }
+}
+
+impl State {
+    /// The statistics, in all lanes.
+    #[inline(always)]
+    fn stats<S: Isa, T: Float>(&self, s: S, pivot: f64, temperature: f64) -> Stats<S> {
+        let pivot = Vector::splat(s, pivot);
+        let temperature = Vector::splat(s, temperature);
+        let own = [Vector::splat(s, self.peak[0]), Vector::splat(s, self.peak[1])];
+        Stats {
+            max: Vector::splat(s, self.max),
+            pivot,
+            temperature,
+            sum: Vector::splat(s, self.sum[0]),
+            rest: Vector::splat(s, self.sum[1]),
+            peak: T::peak(s, pivot, temperature, Vector::splat(s, self.octaves), own),
+            ties: Vector::splat(s, self.ties),
         }
     }
 }
@@ -325,14 +344,33 @@ unsafe fn sum_block<S: Isa + Simd<T>, T: Stored>(s: S, base: &Base<T>, m: T, x: 
     // SAFETY: the caller's promise.
     let sum =
         unsafe { along::exp_sum::<S, T, false>(s, &exp, pivot, x, std::ptr::null_mut(), len, x.wrapping_add(len)) };
+    let total = fold::<S, T>(sum.folded);
     State {
-        max: if sum.sum.is_nan() { f64::NAN } else { m.to_f64() },
-        octaves: exp.octaves.to_lanes().0[0].to_f64(),
-        sum: [sum.sum, sum.rest],
-        peak: exp.pair(pivot).map(|v| v.to_lanes().0[0].to_f64()),
+        max: if total[0].is_nan() { f64::NAN } else { m.to_f64() },
+        octaves: exp.octaves.lane(0).to_f64(),
+        sum: total,
+        peak: exp.pair(pivot).map(|v| v.lane(0).to_f64()),
         ties: sum.ties,
         far: false,
     }
+}
+
+/// Adds eight lanes pairwise.
+#[inline(always)]
+fn fold<S: Isa, T: Float>(folded: [Vector<S, f64>; 2]) -> [f64; 2] {
+    let [sums, rests] = folded.map(|v| v.to_lanes().0);
+    let mut lanes = [[0.0; 2]; 8];
+    for l in 0..8 {
+        lanes[l] = [sums[l], rests[l]];
+    }
+    let mut step = 4;
+    while step > 0 {
+        for l in 0..step {
+            lanes[l] = T::scalar_merge(lanes[l], lanes[l + step]);
+        }
+        step /= 2;
+    }
+    lanes[0]
 }
 
 /// Writes the results of one span; for a reduction, the result.
@@ -348,24 +386,22 @@ pub(super) unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     scratch: *mut T,
 ) {
     let state = &long.state;
-    let params = long.table().params::<S, T, O>(s, call.op, 1).map(|lanes| lanes.0[0]);
+    let params = long.params::<S, O>(s, call.op);
     let max = state.max;
     // SAFETY: the caller's promise.
     unsafe {
         if O::FROM == From::Nothing {
             let value = if max.is_nan() {
                 T::NAN
-            } else if max.is_finite() && cancels(max, params[0], params[1]) {
+            } else if max.is_finite() && cancels(max, params[0].lane(0), params[1].lane(0)) {
                 refined(call, long.place, scratch.add(2 * BLOCK).cast())
+            } else if max.is_finite() {
+                params[0].lane(0)
             } else {
-                params[0]
+                T::from_f64(max)
             };
             pack::write_value(s, &call.plan, long.place, value);
             return;
-        }
-        let mut p = [Vector::zero(s); 6];
-        for k in 0..6 {
-            p[k] = Vector::splat(s, params[k]);
         }
         let pivot = long.known.map_or(T::ZERO, |known| known.pivot);
         let exp = Exp::new(s, &long.base, Vector::splat(s, pivot));
@@ -381,7 +417,7 @@ pub(super) unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp>(
                 let x = block(s, call, long, start, len, scratch);
                 let finish = Finish {
                     op: call.op,
-                    params: &p,
+                    params: &params,
                 };
                 if O::FROM == From::Exp {
                     along::map(s, x, y, len, ExpFinish { exp: &exp, finish });
@@ -389,7 +425,7 @@ pub(super) unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp>(
                     along::map(s, x, y, len, finish);
                 }
             } else {
-                fill(s, y, len, T::NAN);
+                fill(y, len, T::NAN);
             }
             if !call.out_in_place {
                 pack::unpack(s, &call.plan, long.place, start, len, y, T::from_f64(O::MASKED));
@@ -399,23 +435,16 @@ pub(super) unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp>(
 }
 
 impl<T: Float> Long<T> {
-    /// The statistics of the row.
-    fn table(&self) -> Table {
-        let mut table = Table::new();
-        let state = &self.state;
-        table.max.0[0] = state.max;
-        if !state.max.is_finite() {
-            // One element, the maximum.
-            table.sum.0[0] = 0.0;
-            return table;
+    /// What the results need, in all lanes.
+    #[inline(always)]
+    fn params<S: Isa + Simd<T>, O: RowOp>(&self, s: S, op: O) -> Params<Vector<S, T>> {
+        let pivot = self.known.as_ref().map_or(0.0, |known| known.pivot.to_f64());
+        let params = op.row::<S, T>(&self.state.stats::<S, T>(s, pivot, self.temperature));
+        let mut narrow = [Vector::zero(s); 6];
+        for k in 0..O::PARAMS {
+            narrow[k] = T::from_halves(s, [params[k], params[k]]);
         }
-        table.pivot.0[0] = self.known.map_or(0.0, |known| known.pivot.to_f64());
-        table.temperature.0[0] = self.temperature;
-        [table.sum.0[0], table.rest.0[0]] = state.sum;
-        [table.peak.0[0], table.peak_rest.0[0]] = state.peak;
-        table.octaves.0[0] = state.octaves;
-        table.ties.0[0] = state.ties;
-        table
+        narrow
     }
 }
 
@@ -448,12 +477,5 @@ pub(super) unsafe fn refined<T: Stored, O: RowOp>(call: &Call<'_, T, O>, place: 
             state = state.merge::<f64>(sum_block(level, &base, m, scratch, len));
         }
     }
-    let mut table = Table::new();
-    table.max.0[0] = m;
-    table.pivot.0[0] = m;
-    [table.sum.0[0], table.rest.0[0]] = state.sum;
-    [table.peak.0[0], table.peak_rest.0[0]] = state.peak;
-    table.octaves.0[0] = state.octaves;
-    table.ties.0[0] = state.ties;
-    T::from_f64(table.params::<_, f64, O>(level, call.op, 1)[0].0[0])
+    T::from_f64(call.op.row::<_, f64>(&state.stats::<_, f64>(level, m, 1.0))[0].lane(0))
 }

@@ -17,15 +17,16 @@ mod pack;
 mod panels;
 mod plan;
 mod rows;
+mod stage;
 
 use std::cell::Cell;
 use std::ops::Range;
 
 use crate::element::Stored;
 use crate::math::exp::Base;
-use crate::ops::{From, LogSoftmax, LogSumExp, Params, RowOp, Softmax, Stats};
+use crate::ops::{From, LogSoftmax, LogSumExp, RowOp, Softmax};
 use crate::problem::{Control, Dtype, Error, Op, Problem, Temperature};
-use crate::simd::{Float, Isa, Kernel, Lanes, Simd, Supported, Vector, with_default_mode};
+use crate::simd::{Float, Isa, Kernel, Simd, Supported, with_default_mode};
 use crate::{parallel, simd};
 use plan::Plan;
 
@@ -118,7 +119,7 @@ impl<'a, T: Stored, O: RowOp> Call<'a, T, O> {
         if (1..=panels::SHORT_BYTES / size_of::<T>()).contains(&n) && self.plan.rows >= T::LANES / 2 {
             return Regime::Panels;
         }
-        Regime::Rows((rows::BATCH_BYTES / (n * size_of::<T>()).max(1)).clamp(1, rows::MAX_BATCH))
+        Regime::Rows((rows::BATCH_BYTES / (n * size_of::<T>()).max(1)).clamp(1, T::LANES))
     }
 
     unsafe fn run(&self, control: &dyn Control) -> Result<(), Error> {
@@ -298,79 +299,6 @@ impl<T: Stored, O: RowOp> Kernel<T> for Task<'_, '_, T, O> {
             }
         }
     }
-}
-
-/// Statistics of up to 16 rows, collected one by one.
-struct Table {
-    max: Lanes<f64>,
-    pivot: Lanes<f64>,
-    temperature: Lanes<f64>,
-    sum: Lanes<f64>,
-    rest: Lanes<f64>,
-    /// The maximum's exponential, as the row's type has it.
-    peak: Lanes<f64>,
-    peak_rest: Lanes<f64>,
-    octaves: Lanes<f64>,
-    ties: Lanes<f64>,
-}
-
-impl Table {
-    /// Rows of one element zero: harmless values for lanes that are not used.
-    #[inline(always)]
-    fn new() -> Self {
-        let (zero, one) = (Lanes([0.0; 16]), Lanes([1.0; 16]));
-        Self {
-            max: zero,
-            pivot: zero,
-            temperature: one,
-            sum: one,
-            rest: zero,
-            peak: one,
-            peak_rest: zero,
-            octaves: zero,
-            ties: one,
-        }
-    }
-
-    #[inline(always)]
-    fn stats<S: Isa, T: Float>(&self, s: S, from: usize) -> Stats<S> {
-        let pivot = eight(s, &self.pivot, from);
-        let temperature = eight(s, &self.temperature, from);
-        let own = [eight(s, &self.peak, from), eight(s, &self.peak_rest, from)];
-        Stats {
-            max: eight(s, &self.max, from),
-            pivot,
-            temperature,
-            peak: T::peak(s, pivot, temperature, eight(s, &self.octaves, from), own),
-            sum: eight(s, &self.sum, from),
-            rest: eight(s, &self.rest, from),
-            ties: eight(s, &self.ties, from),
-        }
-    }
-
-    /// What `finish` needs, a lane per row; of the first `rows` rows only.
-    #[inline(always)]
-    fn params<S: Isa + Simd<T>, T: Float, O: RowOp>(&self, s: S, op: O, rows: usize) -> Params<Lanes<T>> {
-        let low = op.row::<S, T>(&self.stats::<S, T>(s, 0));
-        let high = if rows > 8 {
-            op.row::<S, T>(&self.stats::<S, T>(s, 8))
-        } else {
-            low
-        };
-        let mut params = [Lanes([T::ZERO; 16]); 6];
-        for i in 0..6 {
-            params[i] = T::from_halves(s, [low[i], high[i]]).to_lanes();
-        }
-        params
-    }
-}
-
-/// Eight lanes.
-#[inline(always)]
-fn eight<S: Isa>(s: S, lanes: &Lanes<f64>, from: usize) -> Vector<S, f64> {
-    let lanes = &lanes.0[from..from + 8];
-    // SAFETY: a vector of them.
-    unsafe { Vector::load(s, lanes.as_ptr()) }
 }
 
 /// How a row with some maximum is to be treated.

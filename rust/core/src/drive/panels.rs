@@ -5,180 +5,95 @@
 //! several panels at once so that each row of memory is read and written in one piece. (32 KiB from one row to the next
 //! would put all of them into the same few sets of the cache: the copy also avoids that.)
 
+use super::Call;
 use super::pack::{self, load_some, store_some};
-use super::plan::Place;
-use super::{Call, Kind, Table, cancels, long, significand};
+use super::plan::{Place, Plan};
+use super::stage::{Access, Known, Stage};
 use crate::element::{Element, Stored, Visitor};
-use crate::math::exp::{Base, Exp};
-use crate::ops::{From, Params, RowOp};
+use crate::ops::{From, RowOp};
 use crate::row::across;
 use crate::simd::{Float, Isa, Lanes, Simd, Vector};
 
 /// Rows up to this many bytes go into panels.
-pub(super) const SHORT_BYTES: usize = 64 * 4;
+pub(super) const SHORT_BYTES: usize = 16 * 4;
 /// Panels of a tile: 512 bytes of a row of memory.
 pub(super) const MAX_PANELS: usize = 8;
 
-/// What is known of a panel after its exponentials are summed.
-struct Panel<T> {
-    params: Params<Lanes<T>>,
-    /// The maxima; NaN for a row that has a NaN.
-    max: Lanes<f64>,
-    /// Whether a maximum is infinite or NaN.
-    special: bool,
-}
-
-/// Sums a panel's exponentials (and leaves them in it, if `finish` wants them).
-///
-/// # Safety
-/// `panel` holds a panel whose maxima are `max`; `place(l)` is the row in lane `l`.
-#[inline(always)]
-unsafe fn sums<S: Isa + Simd<T>, T: Stored, O: RowOp>(
-    s: S,
-    call: &Call<'_, T, O>,
-    panel: *mut T,
-    max: Vector<S, T>,
-    place: impl Fn(usize) -> Place,
-) -> Panel<T> {
-    let n = call.plan.n;
-    let mut table = Table::new();
-    widen(s, max, &mut table.max);
-    let largest = max.max(Vector::zero(s) - max).reduce_max();
-    let mut special = false;
-    let (m, exp) = match &call.base {
-        Some(base) if base.reaches(largest) => {
-            table.pivot = table.max;
-            table.temperature = Lanes([call.plan.temperature(Place::default()); 16]);
-            (max, Exp::new(s, base, max))
-        }
-        _ => {
-            let mut pivots = max.to_lanes();
-            let mut bases = [call.base(1.0); 16];
-            for l in 0..T::LANES {
-                let m = pivots.0[l];
-                let mut temperature = call.plan.temperature(place(l));
-                bases[l] = call.base(temperature);
-                match Kind::of(m, &bases[l], temperature) {
-                    Kind::Near => {}
-                    Kind::Far(exponent) => {
-                        // SAFETY: a lane of the panel.
-                        unsafe { far(panel.add(l), n, m, exponent) };
-                        pivots.0[l] = T::ZERO;
-                        temperature = significand(temperature);
-                        bases[l] = Base::new(temperature);
-                    }
-                    Kind::Special => {
-                        special = true;
-                        // SAFETY: a lane of the panel.
-                        if unsafe { has_nan(panel.add(l), n) } {
-                            table.max.0[l] = f64::NAN;
-                        }
-                        // Any finite pivot keeps the lane harmless.
-                        pivots.0[l] = T::ZERO;
-                    }
-                }
-                table.pivot.0[l] = pivots.0[l].to_f64();
-                table.temperature.0[l] = temperature;
-            }
-            let m = Vector::from_lanes(s, &pivots);
-            (m, Exp::per_lane(s, &bases, m))
-        }
-    };
-    // SAFETY: the caller's promise.
-    let sums = unsafe {
-        match O::FROM {
-            From::Exp => across::exp_sum::<S, T, true>(s, &exp, m, panel, n),
-            _ => across::exp_sum::<S, T, false>(s, &exp, m, panel, n),
-        }
-    };
-    table.sum = sums.sum;
-    table.rest = sums.rest;
-    let [peak, peak_rest] = exp.pair(m);
-    widen(s, peak, &mut table.peak);
-    widen(s, peak_rest, &mut table.peak_rest);
-    widen(s, exp.octaves, &mut table.octaves);
-    widen(s, Vector::from_lanes(s, &sums.ties), &mut table.ties);
-    for l in 0..T::LANES {
-        special |= table.sum.0[l].is_nan();
-    }
-    if special {
-        for l in 0..T::LANES {
-            if !table.max.0[l].is_finite() {
-                // As in `rows`: one element, the maximum.
-                [table.sum.0[l], table.rest.0[l], table.ties.0[l]] = [0.0, 0.0, 1.0];
-                [table.peak.0[l], table.peak_rest.0[l]] = [1.0, 0.0];
-            } else if table.sum.0[l].is_nan() {
-                table.max.0[l] = f64::NAN;
-            }
-        }
-    }
-    Panel {
-        params: table.params::<S, T, O>(s, call.op, T::LANES),
-        max: table.max,
-        special,
-    }
-}
-
-#[inline(always)]
-fn widen<S: Isa + Simd<T>, T: Float>(s: S, v: Vector<S, T>, to: &mut Lanes<f64>) {
-    // SAFETY: two halves of eight fit the sixteen lanes.
-    unsafe {
-        T::widen_half(s, v, 0).store(to.0.as_mut_ptr());
-        T::widen_half(s, v, 1).store(to.0.as_mut_ptr().add(8));
-    }
-}
-
-/// Writes the values of a reduction.
-///
-/// # Safety
-/// The problem is valid; `place(l)` is the row in lane `l`; `scratch` holds a block of float64.
-#[inline(always)]
-unsafe fn write_values<S: Isa + Simd<T>, T: Stored, O: RowOp>(
-    s: S,
-    call: &Call<'_, T, O>,
-    panel: &Panel<T>,
+/// The rows of a panel.
+struct Panel<'a, T> {
+    plan: &'a Plan<'a>,
+    /// The row in the first lane, and how many there are.
+    start: usize,
     count: usize,
-    place: impl Fn(usize) -> Place,
-    scratch: *mut T,
-) {
-    for l in 0..count {
-        let [value, log] = [panel.params[0].0[l], panel.params[1].0[l]];
-        let max = panel.max.0[l];
+    data: *mut T,
+}
+
+impl<T: Stored> Access<T> for Panel<'_, T> {
+    fn place(&self, l: usize) -> Place {
+        // Lanes without a row of their own hold the last one.
+        self.plan.row(self.start + l.min(self.count - 1))
+    }
+    #[cold]
+    unsafe fn move_to_zero(&mut self, l: usize, m: T, exponent: i32) {
+        for j in 0..self.plan.n {
+            // SAFETY: a lane of the panel.
+            unsafe {
+                let p = self.data.add(j * T::LANES + l);
+                *p = T::scaled_difference(*p, m, exponent);
+            }
+        }
+    }
+    #[cold]
+    unsafe fn has_nan(&self, l: usize) -> bool {
+        // SAFETY: a lane of the panel.
+        (0..self.plan.n).any(|j| unsafe { *self.data.add(j * T::LANES + l) }.is_nan())
+    }
+}
+
+impl<T: Stored> Panel<'_, T> {
+    /// Sums the exponentials (and leaves them in the panel, if `finish` wants them).
+    ///
+    /// # Safety
+    /// The panel is valid, and its maxima are `max`.
+    #[inline(always)]
+    unsafe fn sums<S: Isa + Simd<T>, O: RowOp>(
+        &mut self,
+        s: S,
+        call: &Call<'_, T, O>,
+        max: Vector<S, T>,
+    ) -> Known<S, T> {
+        let (n, count) = (self.plan.n, self.count);
         // SAFETY: the caller's promise.
         unsafe {
-            let value = if max.is_nan() {
-                T::NAN
-            } else if max.is_finite() && cancels(max, value, log) {
-                long::refined(call, place(l), scratch.cast())
-            } else {
-                value
+            let stage = Stage::new(s, call, max, count, self);
+            let (exp, m) = (&stage.exp, stage.pivot);
+            let (wide, ties) = match O::FROM {
+                From::Exp => across::exp_sum::<S, T, true>(s, exp, m, self.data, n),
+                _ => across::exp_sum::<S, T, false>(s, exp, m, self.data, n),
             };
-            pack::write_value(s, &call.plan, place(l), value);
+            stage.conclude(s, call.op, T::wide_halves(s, wide), ties, T::LANES)
         }
     }
-}
 
-/// Finishes a panel where it is.
-///
-/// # Safety
-/// `panel` holds a panel of `n`.
-#[inline(always)]
-unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp>(s: S, op: O, known: &Panel<T>, panel: *mut T, n: usize) {
-    let mut p = [Vector::zero(s); 6];
-    for k in 0..6 {
-        p[k] = Vector::from_lanes(s, &known.params[k]);
-    }
-    // SAFETY: the caller's promise.
-    unsafe {
-        for j in 0..n {
-            let v = panel.add(j * T::LANES);
-            op.finish(&p, Vector::load(s, v)).store(v);
-        }
-        if known.special {
-            for l in 0..T::LANES {
-                if !known.max.0[l].is_finite() {
-                    for j in 0..n {
-                        *panel.add(j * T::LANES + l) = T::NAN;
+    /// Turns the panel into results.
+    ///
+    /// # Safety
+    /// The panel is valid.
+    #[inline(always)]
+    unsafe fn finish<S: Isa + Simd<T>, O: RowOp>(&mut self, s: S, op: O, known: &Known<S, T>) {
+        let n = self.plan.n;
+        // SAFETY: the caller's promise.
+        unsafe {
+            for j in 0..n {
+                let p = self.data.add(j * T::LANES);
+                op.finish(&known.params, Vector::load(s, p)).store(p);
+            }
+            if known.special {
+                for l in 0..self.count {
+                    if known.is_nan(l) {
+                        for j in 0..n {
+                            *self.data.add(j * T::LANES + l) = T::NAN;
+                        }
                     }
                 }
             }
@@ -201,43 +116,46 @@ pub(super) unsafe fn rows<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     let n = plan.n;
     let start = unit * T::LANES;
     let count = T::LANES.min(plan.rows - start);
-    // Lanes without a row of their own hold the last one.
-    let place = |l: usize| plan.row(start + l.min(count - 1));
-    let panel = scratch;
     let buffer = scratch.wrapping_add(n * T::LANES);
+    let mut panel = Panel {
+        plan,
+        start,
+        count,
+        data: scratch,
+    };
     // SAFETY: rows of the problem, or of the scratch.
     unsafe {
         let mut from = [std::ptr::null::<T>(); 16];
         for l in 0..T::LANES {
+            let place = panel.place(l);
             from[l] = if call.x_in_place {
-                plan.problem.x.ptr.offset(place(l).x).cast()
+                plan.problem.x.ptr.offset(place.x).cast()
             } else {
                 let row = buffer.add(l * n);
-                pack::pack(s, plan, place(l), 0, n, row);
+                pack::pack(s, plan, place, 0, n, row);
                 row
             };
         }
-        let max = to_panel(s, &from, n, panel);
-        let known = sums(s, call, panel, max, place);
-        let after = buffer.wrapping_add(n * T::LANES);
+        let max = to_panel(s, &from, n, panel.data);
+        let known = panel.sums(s, call, max);
         if O::FROM == From::Nothing {
-            write_values(s, call, &known, count, place, after);
+            known.write_values(s, call, count, &panel, buffer.wrapping_add(n * T::LANES).cast());
             return;
         }
-        finish(s, call.op, &known, panel, n);
+        panel.finish(s, call.op, &known);
         let direct = call.out_in_place && count == T::LANES;
         let mut to = [std::ptr::null_mut::<T>(); 16];
         for l in 0..T::LANES {
             to[l] = if direct {
-                plan.problem.out.ptr.offset(place(l).out).cast()
+                plan.problem.out.ptr.offset(panel.place(l).out).cast()
             } else {
                 buffer.add(l * n)
             };
         }
-        from_panel(s, panel, n, &to);
+        from_panel(s, panel.data, n, &to);
         if !direct {
             for l in 0..count {
-                pack::unpack(s, plan, place(l), 0, n, to[l], T::from_f64(O::MASKED));
+                pack::unpack(s, plan, panel.place(l), 0, n, to[l], T::from_f64(O::MASKED));
             }
         }
     }
@@ -339,7 +257,6 @@ pub(super) unsafe fn tile<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     let start = unit / tiles * inner + column;
     let count = width.min(inner - column);
     let used = count.div_ceil(T::LANES);
-    let place = |i: usize| plan.row(start + i.min(count - 1));
     let buffer = scratch.wrapping_add(panels * n * T::LANES);
     let origin = plan.row(start);
     // `columns` found one reduced axis (or one element, when any step will do).
@@ -366,15 +283,20 @@ pub(super) unsafe fn tile<S: Isa + Simd<T>, T: Stored, O: RowOp>(
             .is_some_and(|axis| axis.step.out == out.dtype.size() as isize)
             && plan.problem.op.is_elementwise();
         for k in 0..used {
-            let panel = scratch.add(k * n * T::LANES);
-            let row = |l: usize| place(k * T::LANES + l);
-            let known = sums(s, call, panel, Vector::from_lanes(s, &max[k]), row);
-            let rows = T::LANES.min(count - k * T::LANES);
+            let first = k * T::LANES;
+            let rows = T::LANES.min(count - first);
+            let mut panel = Panel {
+                plan,
+                start: start + first,
+                count: rows,
+                data: scratch.add(first * n),
+            };
+            let known = panel.sums(s, call, Vector::from_lanes(s, &max[k]));
             if O::FROM == From::Nothing {
-                write_values(s, call, &known, rows, row, buffer);
+                known.write_values(s, call, rows, &panel, buffer.cast());
                 continue;
             }
-            finish(s, call.op, &known, panel, n);
+            panel.finish(s, call.op, &known);
             if neighbours {
                 continue;
             }
@@ -382,9 +304,9 @@ pub(super) unsafe fn tile<S: Isa + Simd<T>, T: Stored, O: RowOp>(
             for l in 0..T::LANES {
                 to[l] = buffer.add(l * n);
             }
-            from_panel(s, panel, n, &to);
+            from_panel(s, panel.data, n, &to);
             for l in 0..rows {
-                pack::unpack(s, plan, row(l), 0, n, to[l], T::from_f64(O::MASKED));
+                pack::unpack(s, plan, panel.place(l), 0, n, to[l], T::from_f64(O::MASKED));
             }
         }
         if neighbours && O::FROM != From::Nothing {
@@ -478,31 +400,4 @@ impl<S: Isa + Simd<T>, T: Float> Visitor<T> for SaveColumns<S, T> {
             }
         }
     }
-}
-
-/// As `rows::far`, in a lane of a panel.
-///
-/// # Safety
-/// `lane` is a lane of a panel of `n`.
-#[cold]
-#[inline(never)]
-unsafe fn far<T: Stored>(lane: *mut T, n: usize, m: T, exponent: i32) {
-    for j in 0..n {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let p = lane.add(j * T::LANES);
-            *p = T::scaled_difference(*p, m, exponent);
-        }
-    }
-}
-
-/// As `rows::has_nan`, in a lane of a panel.
-///
-/// # Safety
-/// `lane` is a lane of a panel of `n`.
-#[cold]
-#[inline(never)]
-unsafe fn has_nan<T: Stored>(lane: *const T, n: usize) -> bool {
-    // SAFETY: the caller's promise.
-    (0..n).any(|j| unsafe { *lane.add(j * T::LANES) }.is_nan())
 }

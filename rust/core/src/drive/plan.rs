@@ -39,6 +39,8 @@ pub(crate) struct Plan<'a> {
     /// Kept axes, then reduced axes: no axis of length 1, none that could be joined with its neighbour.
     axes: Vec<Axis>,
     kept: usize,
+    /// The step from row to row, if it is always the same.
+    only: Option<Place>,
     /// How many rows there are.
     pub(crate) rows: usize,
     /// Elements of a row.
@@ -99,10 +101,16 @@ impl<'a> Plan<'a> {
                 }
             }
         }
+        let only = match &axes[..kept] {
+            [] => Some(Place::default()),
+            [axis] => Some(axis.step),
+            _ => None,
+        };
         Self {
             problem,
             axes,
             kept,
+            only,
             rows,
             n,
         }
@@ -119,7 +127,10 @@ impl<'a> Plan<'a> {
     /// The first element of row `r`.
     #[inline(always)]
     pub(crate) fn row(&self, r: usize) -> Place {
-        at(self.kept(), r)
+        match self.only {
+            Some(step) => Place::default().plus(step, r),
+            None => at(self.kept(), r),
+        }
     }
 
     /// The temperature of the row at `place`.
@@ -183,7 +194,7 @@ impl<'a> Plan<'a> {
 }
 
 /// The place of the `i`-th index over some axes, in C order.
-#[inline(always)]
+#[inline(never)]
 pub(crate) fn at(axes: &[Axis], mut i: usize) -> Place {
     let mut place = Place::default();
     let Some((outermost, inner)) = axes.split_first() else {

@@ -48,8 +48,14 @@ impl<T: Float> Base<T> {
         let inverse = 1.0 / temperature;
         let step = temperature * (LN_2[0] / k);
         let hi = T::from_f64(step);
-        // What is left of T ln2 / k: the rounding of the product, of hi, and the rest of ln2.
-        let rest = temperature.mul_add(LN_2[0] / k, -hi.to_f64()) + temperature * (LN_2[1] / k);
+        // What is left of T ln2 / k: the rounding of the product, of hi, and the rest of ln2. (Without a fused
+        // multiply-add in the baseline this is a call, which a temperature of 1 need not pay.)
+        let product = if temperature == 1.0 {
+            step - hi.to_f64()
+        } else {
+            temperature.mul_add(LN_2[0] / k, -hi.to_f64())
+        };
+        let rest = product + temperature * (LN_2[1] / k);
         let mut constants = [T::ZERO; CONSTANTS];
         constants[SCALE] = T::from_f64(k * LOG2_E * inverse);
         constants[OCTAVE] = T::from_f64(LOG2_E * inverse);
@@ -99,6 +105,22 @@ impl<S: Simd<T>, T: Float> Exp<S, T> {
             constants[i] = Vector::splat(s, base.constants[i]);
         }
         Self::shifted(s, m, &constants)
+    }
+
+    /// The row in lane `l`, where all rows have the temperature of `base`: what the lanes differ in is `shift` and `floor`.
+    #[inline(always)]
+    pub(crate) fn row(&self, s: S, [shift, floor]: &[Lanes<T>; 2], l: usize) -> Self {
+        Self {
+            shift: Vector::splat(s, shift.0[l]),
+            floor: Vector::splat(s, floor.0[l]),
+            ..*self
+        }
+    }
+
+    /// What [`Exp::row`] takes.
+    #[inline(always)]
+    pub(crate) fn rows(&self) -> [Lanes<T>; 2] {
+        [self.shift.to_lanes(), self.floor.to_lanes()]
     }
 
     /// For rows of a temperature each.

@@ -16,6 +16,7 @@ pub(crate) struct LogSoftmax<const SCALED: bool>;
 
 impl<const SCALED: bool> RowOp for LogSoftmax<SCALED> {
     const FROM: From = From::X;
+    const PARAMS: usize = if SCALED { 6 } else { 2 };
     const MASKED: f64 = f64::NEG_INFINITY;
 
     #[inline(always)]

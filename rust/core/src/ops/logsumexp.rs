@@ -13,6 +13,7 @@ pub(crate) struct LogSumExp;
 
 impl RowOp for LogSumExp {
     const FROM: From = From::Nothing;
+    const PARAMS: usize = 2;
     const MASKED: f64 = f64::NEG_INFINITY;
 
     #[inline(always)]

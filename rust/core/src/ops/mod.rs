@@ -74,6 +74,8 @@ pub(crate) type Params<V> = [V; 6];
 pub(crate) trait RowOp: Copy + Send + Sync + 'static {
     /// What `finish` is given.
     const FROM: From;
+    /// How many parameters it has.
+    const PARAMS: usize;
     /// The result where `where` is false.
     const MASKED: f64;
 

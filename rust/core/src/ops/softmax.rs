@@ -13,6 +13,7 @@ pub(crate) struct Softmax;
 
 impl RowOp for Softmax {
     const FROM: From = From::Exp;
+    const PARAMS: usize = 2;
     const MASKED: f64 = 0.0;
 
     #[inline(always)]

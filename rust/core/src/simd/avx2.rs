@@ -156,6 +156,13 @@ unsafe impl Simd<f32> for Avx2 {
         fn counted(counter: F32) -> F32 = both!(counter => _mm256_cvtepi32_ps(_mm256_castps_si256(counter)));
         fn lookup(table: F32, index: F32) -> F32 =
             both!(table, index => _mm256_permutevar8x32_ps(table, _mm256_castps_si256(index)));
+        fn any(m: F32) -> bool = _mm256_movemask_ps(_mm256_or_ps(m[0], m[1])) != 0;
+        fn reduce_sum(a: F32) -> f32 = {
+            let a = _mm256_add_ps(a[0], a[1]);
+            let a = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+            let a = _mm_add_ps(a, _mm_movehl_ps(a, a));
+            _mm_cvtss_f32(_mm_add_ss(a, _mm_movehdup_ps(a)))
+        };
         fn reduce_max(a: F32) -> f32 = {
             let a = _mm256_max_ps(a[0], a[1]);
             let a = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
@@ -275,6 +282,12 @@ unsafe impl Simd<f64> for Avx2 {
                 let halves = _mm256_or_si256(_mm256_shuffle_epi32::<0b10_10_00_00>(twice), odd);
                 _mm256_castps_pd(_mm256_permutevar8x32_ps(_mm256_castpd_ps(table), halves))
             })
+        };
+        fn any(m: F64) -> bool = _mm256_movemask_pd(_mm256_or_pd(m[0], m[1])) != 0;
+        fn reduce_sum(a: F64) -> f64 = {
+            let a = _mm256_add_pd(a[0], a[1]);
+            let a = _mm_add_pd(_mm256_castpd256_pd128(a), _mm256_extractf128_pd::<1>(a));
+            _mm_cvtsd_f64(_mm_add_sd(a, _mm_unpackhi_pd(a, a)))
         };
         fn reduce_max(a: F64) -> f64 = {
             let a = _mm256_max_pd(a[0], a[1]);

@@ -2,7 +2,7 @@
 
 use std::ops::Add;
 
-use super::{Isa, Kernel, Lanes, Simd, Vector};
+use super::{Isa, Kernel, Simd, Vector};
 use crate::math::exp::of_small;
 
 mod sealed {
@@ -62,6 +62,8 @@ pub(crate) trait Float:
     const LOG_POLY: [f64; 7];
     const LOG_DEGREE: usize;
 
+    /// Whether sums keep what rounding took from them.
+    const KEEPS_REST: bool;
     /// Sums of many terms: float64 lanes for float32, pairs of float64 for float64.
     type Wide<S: Isa>: Copy;
 
@@ -75,14 +77,20 @@ pub(crate) trait Float:
     fn table<S: Simd<Self>>(s: S) -> Vector<S, Self>;
 
     fn wide_zero<S: Isa>(s: S) -> Self::Wide<S>;
+    /// A lane sum of a few terms: zero plus it.
+    fn widen<S: Isa + Simd<Self>>(s: S, group: Vector<S, Self>) -> Self::Wide<S>;
     /// Adds a lane sum of a few terms.
     fn wide_add<S: Isa + Simd<Self>>(s: S, sum: Self::Wide<S>, group: Vector<S, Self>) -> Self::Wide<S>;
-    /// The same addition for one lane: (sum, rest).
-    fn scalar_merge(a: [f64; 2], b: [f64; 2]) -> [f64; 2];
     /// Adds lane by lane.
     fn wide_merge<S: Isa>(s: S, a: Self::Wide<S>, b: Self::Wide<S>) -> Self::Wide<S>;
-    /// The lanes as (sum, rest) with sum + rest the value, rest small (zero for float32).
-    fn wide_lanes<S: Isa>(s: S, sum: Self::Wide<S>) -> [Lanes<f64>; 2];
+    /// One float64 vector of [sums, rests]: 16 lanes are folded to 8 (l with l + 8), as a wide merge would.
+    fn wide_fold<S: Isa>(s: S, sum: Self::Wide<S>) -> [Vector<S, f64>; 2];
+    /// The lanes in halves of eight: [sums, rests] of each. (For float64 both halves are the one vector.)
+    fn wide_halves<S: Isa>(s: S, sum: Self::Wide<S>) -> [[Vector<S, f64>; 2]; 2];
+    /// Adds folded sums: (sum, rest) and (sum, rest).
+    fn fold_merge<S: Isa>(a: [Vector<S, f64>; 2], b: [Vector<S, f64>; 2]) -> [Vector<S, f64>; 2];
+    /// The same for one number.
+    fn scalar_merge(a: [f64; 2], b: [f64; 2]) -> [f64; 2];
 
     /// Lanes `8 * half` to `8 * half + 8` of 16 as float64.
     fn widen_half<S: Isa + Simd<Self>>(s: S, v: Vector<S, Self>, half: usize) -> Vector<S, f64>;
@@ -199,6 +207,7 @@ impl Float for f32 {
     ];
     const LOG_DEGREE: usize = 4;
 
+    const KEEPS_REST: bool = false;
     type Wide<S: Isa> = [Vector<S, f64>; 2];
 
     #[inline(always)]
@@ -233,6 +242,11 @@ impl Float for f32 {
         [Vector::zero(s); 2]
     }
     #[inline(always)]
+    fn widen<S: Isa + Simd<Self>>(s: S, group: Vector<S, Self>) -> Self::Wide<S> {
+        let [low, high] = s.widen(group.0);
+        [Vector(low, s), Vector(high, s)]
+    }
+    #[inline(always)]
     fn wide_add<S: Isa + Simd<Self>>(s: S, sum: Self::Wide<S>, group: Vector<S, Self>) -> Self::Wide<S> {
         let [low, high] = s.widen(group.0);
         [sum[0] + Vector(low, s), sum[1] + Vector(high, s)]
@@ -246,14 +260,16 @@ impl Float for f32 {
         [a[0] + b[0], 0.0]
     }
     #[inline(always)]
-    fn wide_lanes<S: Isa>(_: S, sum: Self::Wide<S>) -> [Lanes<f64>; 2] {
-        let mut lanes = Lanes([0.0; 16]);
-        // SAFETY: two vectors of eight fill the sixteen lanes.
-        unsafe {
-            sum[0].store(lanes.0.as_mut_ptr());
-            sum[1].store(lanes.0.as_mut_ptr().add(8));
-        }
-        [lanes, Lanes([0.0; 16])]
+    fn wide_fold<S: Isa>(s: S, sum: Self::Wide<S>) -> [Vector<S, f64>; 2] {
+        [sum[0] + sum[1], Vector::zero(s)]
+    }
+    #[inline(always)]
+    fn wide_halves<S: Isa>(s: S, sum: Self::Wide<S>) -> [[Vector<S, f64>; 2]; 2] {
+        [[sum[0], Vector::zero(s)], [sum[1], Vector::zero(s)]]
+    }
+    #[inline(always)]
+    fn fold_merge<S: Isa>(a: [Vector<S, f64>; 2], b: [Vector<S, f64>; 2]) -> [Vector<S, f64>; 2] {
+        [a[0] + b[0], a[1]]
     }
 
     #[inline(always)]
@@ -337,6 +353,7 @@ impl Float for f64 {
     ];
     const LOG_DEGREE: usize = 7;
 
+    const KEEPS_REST: bool = true;
     type Wide<S: Isa> = [Vector<S, f64>; 2];
 
     #[inline(always)]
@@ -375,6 +392,10 @@ impl Float for f64 {
         [Vector::zero(s); 2]
     }
     #[inline(always)]
+    fn widen<S: Isa + Simd<Self>>(s: S, group: Vector<S, Self>) -> Self::Wide<S> {
+        [group, Vector::zero(s)]
+    }
+    #[inline(always)]
     fn wide_add<S: Isa + Simd<Self>>(_: S, sum: Self::Wide<S>, group: Vector<S, Self>) -> Self::Wide<S> {
         // The same type twice: as lanes of `S: Simd<Self>` and of `S: Isa`.
         let [hi, error] = two_sum(sum[0], group);
@@ -393,8 +414,17 @@ impl Float for f64 {
         [sum, (a[1] + b[1]) + error]
     }
     #[inline(always)]
-    fn wide_lanes<S: Isa>(_: S, sum: Self::Wide<S>) -> [Lanes<f64>; 2] {
-        [sum[0].to_lanes(), sum[1].to_lanes()]
+    fn wide_fold<S: Isa>(_: S, sum: Self::Wide<S>) -> [Vector<S, f64>; 2] {
+        sum
+    }
+    #[inline(always)]
+    fn wide_halves<S: Isa>(_: S, sum: Self::Wide<S>) -> [[Vector<S, f64>; 2]; 2] {
+        [sum, sum]
+    }
+    #[inline(always)]
+    fn fold_merge<S: Isa>(a: [Vector<S, f64>; 2], b: [Vector<S, f64>; 2]) -> [Vector<S, f64>; 2] {
+        let [sum, error] = two_sum(a[0], b[0]);
+        [sum, (a[1] + b[1]) + error]
     }
 
     #[inline(always)]

@@ -107,8 +107,12 @@ pub(crate) unsafe trait Simd<T: Float>: Copy + 'static {
     /// `table[bits of index modulo T::TABLE_SIZE]`; the table is repeated to fill the vector.
     fn lookup(self, table: Self::Reg, index: Self::Reg) -> Self::Reg;
 
+    /// Whether the mask is true anywhere.
+    fn any(self, m: Self::Mask) -> bool;
     /// Largest lane; no lane is NaN.
     fn reduce_max(self, a: Self::Reg) -> T;
+    /// Sum of small integers, in any order.
+    fn reduce_sum(self, a: Self::Reg) -> T;
 }
 
 /// A level: both float types, and what leads from one to the other.
@@ -323,6 +327,21 @@ impl<S: Simd<T>, T: Float> Vector<S, T> {
     #[inline(always)]
     pub(crate) fn reduce_max(self) -> T {
         self.1.reduce_max(self.0)
+    }
+    /// Sum of small integers, in any order.
+    #[inline(always)]
+    pub(crate) fn reduce_sum(self) -> T {
+        self.1.reduce_sum(self.0)
+    }
+    /// Whether a lane is NaN.
+    #[inline(always)]
+    pub(crate) fn any_nan(self) -> bool {
+        self.1.any(self.1.not_equal(self.0, self.0))
+    }
+    /// Lane `l` in all lanes.
+    #[inline(always)]
+    pub(crate) fn lane(self, l: usize) -> T {
+        self.to_lanes().0[l]
     }
 }
 

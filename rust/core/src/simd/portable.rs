@@ -195,6 +195,22 @@ macro_rules! portable {
                 )
             }
             #[inline(always)]
+            fn any(self, m: Self::Mask) -> bool {
+                let mut any = false;
+                for i in 0..$lanes {
+                    any |= m[i];
+                }
+                any
+            }
+            #[inline(always)]
+            fn reduce_sum(self, a: Self::Reg) -> $float {
+                let mut sum = 0.0;
+                for i in 0..$lanes {
+                    sum += a[i];
+                }
+                sum
+            }
+            #[inline(always)]
             fn reduce_max(self, a: Self::Reg) -> $float {
                 let mut max = a[0];
                 for i in 1..$lanes {

@@ -1,0 +1,253 @@
+//! Between the passes: up to `LANES` rows, a lane each, from their maxima to the constants of their exponentials, and
+//! from their sums to what the results need. Rows and panels share it.
+
+use super::plan::Place;
+use super::{Call, Kind, cancels, long, pack, significand};
+use crate::element::Stored;
+use crate::math::exp::{Base, Exp};
+use crate::ops::{From, Params, RowOp, Stats};
+use crate::simd::{Float, Isa, Lanes, Simd, Vector};
+
+/// How to get at the rows, where that is rarely needed.
+pub(super) trait Access<T> {
+    /// The place of the row in a lane.
+    fn place(&self, l: usize) -> Place;
+    /// Moves a row to a maximum of zero: (x - m) / 2^exponent.
+    ///
+    /// # Safety
+    /// The rows are valid.
+    unsafe fn move_to_zero(&mut self, l: usize, m: T, exponent: i32);
+    /// Whether a row has a NaN.
+    ///
+    /// # Safety
+    /// The rows are valid.
+    unsafe fn has_nan(&self, l: usize) -> bool;
+}
+
+/// Rows whose maxima are known.
+pub(super) struct Stage<S: Isa + Simd<T>, T: Float> {
+    /// The maxima; NaN for a row that has a NaN, as far as that is known.
+    max: Lanes<T>,
+    /// The maxima as the passes meet them.
+    pub(super) pivot: Vector<S, T>,
+    /// The temperatures that go with `pivot`.
+    temperature: Lanes<f64>,
+    pub(super) exp: Exp<S, T>,
+    /// Whether all rows have one temperature.
+    pub(super) uniform: bool,
+    /// Whether a maximum is infinite.
+    special: bool,
+}
+
+impl<S: Isa + Simd<T>, T: Stored> Stage<S, T> {
+    /// From the maxima of `count` rows. (Lanes beyond hold numbers that no one will look at.)
+    ///
+    /// # Safety
+    /// The rows behind `access` are valid.
+    #[inline(always)]
+    pub(super) unsafe fn new<O: RowOp>(
+        s: S,
+        call: &Call<'_, T, O>,
+        max: Vector<S, T>,
+        count: usize,
+        access: &mut impl Access<T>,
+    ) -> Self {
+        let largest = max.max(Vector::zero(s) - max).reduce_max();
+        if let Some(base) = &call.base
+            && base.reaches(largest)
+        {
+            return Self {
+                max: max.to_lanes(),
+                pivot: max,
+                temperature: Lanes([call.plan.temperature(Place::default()); 16]),
+                exp: Exp::new(s, base, max),
+                uniform: true,
+                special: false,
+            };
+        }
+        let mut maxima = max.to_lanes();
+        let mut pivots = Lanes([<T as Float>::ZERO; 16]);
+        let mut temperatures = Lanes([1.0; 16]);
+        let mut bases = [Base::new(1.0); 16];
+        let mut special = false;
+        // SAFETY: the caller's promise.
+        unsafe {
+            classify(
+                call,
+                access,
+                count,
+                &mut maxima,
+                &mut pivots,
+                &mut temperatures,
+                &mut bases,
+                &mut special,
+            );
+        }
+        let pivot = Vector::from_lanes(s, &pivots);
+        let exp = Exp::per_lane(s, &bases, pivot);
+        Self {
+            max: maxima,
+            pivot,
+            temperature: temperatures,
+            exp,
+            uniform: false,
+            special,
+        }
+    }
+
+    /// The constants of the row in lane `l`, in all lanes; `rows` is `self.exp.rows()`.
+    #[inline(always)]
+    pub(super) fn row(&self, s: S, rows: &[Lanes<T>; 2], pivots: &Lanes<T>, l: usize) -> Exp<S, T> {
+        if self.uniform {
+            self.exp.row(s, rows, l)
+        } else {
+            Exp::new(s, &Base::new(self.temperature.0[l]), Vector::splat(s, pivots.0[l]))
+        }
+    }
+
+    /// What the results need, from [sums, rests] of each half and the numbers of maxima.
+    #[inline(always)]
+    pub(super) fn conclude<O: RowOp>(
+        self,
+        s: S,
+        op: O,
+        halves: [[Vector<S, f64>; 2]; 2],
+        ties: Vector<S, T>,
+        count: usize,
+    ) -> Known<S, T> {
+        let [peak, peak_rest] = self.exp.pair(self.pivot);
+        let max = Vector::from_lanes(s, &self.max);
+        let mut params = [[Vector::zero(s); 6]; 2];
+        let mut special = self.special;
+        // For float64 there is but one half.
+        for i in 0..2 {
+            if i * 8 < count && i * 8 < T::LANES {
+                let [sum, rest] = halves[i];
+                let own = [T::widen_half(s, peak, i), T::widen_half(s, peak_rest, i)];
+                let pivot = T::widen_half(s, self.pivot, i);
+                // SAFETY: eight of sixteen lanes.
+                let temperature = unsafe { Vector::load(s, self.temperature.0.as_ptr().add(8 * i)) };
+                special |= sum.any_nan();
+                params[i] = op.row::<S, T>(&Stats {
+                    max: T::widen_half(s, max, i),
+                    pivot,
+                    temperature,
+                    sum,
+                    rest,
+                    peak: T::peak(s, pivot, temperature, T::widen_half(s, self.exp.octaves, i), own),
+                    ties: T::widen_half(s, ties, i),
+                });
+            }
+        }
+        let mut narrow = [Vector::zero(s); 6];
+        for k in 0..O::PARAMS {
+            narrow[k] = T::from_halves(s, [params[0][k], params[1][k]]);
+        }
+        let mut known = Known {
+            params: narrow,
+            max: self.max,
+            special,
+        };
+        if special {
+            let sums = halves.map(|half| half[0].to_lanes());
+            for l in 0..T::LANES {
+                if sums[l / 8].0[l % 8].is_nan() && known.max.0[l].is_finite() {
+                    known.max.0[l] = T::NAN;
+                }
+            }
+        }
+        known
+    }
+}
+
+/// The kind of each row, where they differ or are not all within reach.
+///
+/// # Safety
+/// The rows behind `access` are valid.
+#[cold]
+#[inline(never)]
+unsafe fn classify<T: Stored, O: RowOp>(
+    call: &Call<'_, T, O>,
+    access: &mut impl Access<T>,
+    count: usize,
+    maxima: &mut Lanes<T>,
+    pivots: &mut Lanes<T>,
+    temperatures: &mut Lanes<f64>,
+    bases: &mut [Base<T>; 16],
+    special: &mut bool,
+) {
+    for l in 0..count {
+        let m = maxima.0[l];
+        pivots.0[l] = m;
+        let mut temperature = call.plan.temperature(access.place(l));
+        bases[l] = call.base(temperature);
+        match Kind::of(m, &bases[l], temperature) {
+            Kind::Near => {}
+            Kind::Far(exponent) => {
+                // SAFETY: the caller's promise.
+                unsafe { access.move_to_zero(l, m, exponent) };
+                pivots.0[l] = <T as Float>::ZERO;
+                temperature = significand(temperature);
+                bases[l] = Base::new(temperature);
+            }
+            Kind::Special => {
+                *special = true;
+                // SAFETY: the caller's promise.
+                if unsafe { access.has_nan(l) } {
+                    maxima.0[l] = T::NAN;
+                }
+                // Any finite pivot keeps the lane harmless.
+                pivots.0[l] = <T as Float>::ZERO;
+            }
+        }
+        temperatures.0[l] = temperature;
+    }
+}
+
+/// What the results of up to `LANES` rows need.
+pub(super) struct Known<S: Isa + Simd<T>, T: Float> {
+    pub(super) params: Params<Vector<S, T>>,
+    /// The maxima; NaN for a row that has a NaN.
+    pub(super) max: Lanes<T>,
+    /// Whether a maximum is infinite or NaN.
+    pub(super) special: bool,
+}
+
+impl<S: Isa + Simd<T>, T: Stored> Known<S, T> {
+    /// Whether row `l` has no probabilities: it is filled with NaN.
+    #[inline(always)]
+    pub(super) fn is_nan(&self, l: usize) -> bool {
+        self.special && !self.max.0[l].is_finite()
+    }
+
+    /// Writes the values of a reduction.
+    ///
+    /// # Safety
+    /// The problem is valid; `scratch` holds a block of float64.
+    #[inline(always)]
+    pub(super) unsafe fn write_values<O: RowOp>(
+        &self,
+        s: S,
+        call: &Call<'_, T, O>,
+        count: usize,
+        access: &impl Access<T>,
+        scratch: *mut f64,
+    ) {
+        debug_assert!(O::FROM == From::Nothing);
+        let values = self.params[0].to_lanes();
+        let logs = self.params[1].to_lanes();
+        for l in 0..count {
+            let max = self.max.0[l];
+            let mut value = values.0[l];
+            // SAFETY: the caller's promise.
+            unsafe {
+                if self.is_nan(l) {
+                    value = max;
+                } else if cancels(max.to_f64(), value, logs.0[l]) {
+                    value = long::refined(call, access.place(l), scratch);
+                }
+                pack::write_value(s, &call.plan, access.place(l), value);
+            }
+        }
+    }
+}

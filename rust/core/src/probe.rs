@@ -1,0 +1,81 @@
+//! The elementary functions on slices, for the tests of their contracts. Not part of the crate's interface.
+
+use crate::Error;
+use crate::math::exp::{Base, Exp};
+use crate::math::log::log1p;
+use crate::simd::{Float, Isa, Kernel, Level, Simd, Supported, Vector};
+
+/// `kappa 2^BIAS` of float32: what [`exp_f32`] multiplies by.
+pub const EXP_SCALE_F32: f64 = <f32 as Float>::KAPPA * (1_u128 << <f32 as Float>::BIAS) as f64;
+/// `kappa 2^BIAS` of float64.
+pub const EXP_SCALE_F64: f64 = <f64 as Float>::KAPPA * (1_u128 << 127) as f64 * 2.0;
+
+macro_rules! probe {
+    ($exp:ident, $log1p:ident, $float:ident) => {
+        /// Replaces each x in `values` by EXP_SCALE exp(x / temperature) 2^-N, in the row whose maximum is `m`; returns N.
+        ///
+        /// # Errors
+        /// [`Error::Environment`] if this CPU does not have the level.
+        pub fn $exp(level: Level, m: $float, temperature: f64, values: &mut [$float]) -> Result<f64, Error> {
+            supported(level).map(|level| {
+                level.dispatch(ExpOf {
+                    m,
+                    temperature,
+                    values,
+                })
+            })
+        }
+
+        /// Replaces each x in `values` by log(1 + x).
+        ///
+        /// # Errors
+        /// [`Error::Environment`] if this CPU does not have the level.
+        pub fn $log1p(level: Level, values: &mut [$float]) -> Result<(), Error> {
+            supported(level).map(|level| level.dispatch(Log1pOf(values)))
+        }
+    };
+}
+probe!(exp_f32, log1p_f32, f32);
+probe!(exp_f64, log1p_f64, f64);
+
+fn supported(level: Level) -> Result<Supported, Error> {
+    Supported::new(level).ok_or_else(|| Error::Environment(format!("no {} here", level.name())))
+}
+
+struct ExpOf<'a, T> {
+    m: T,
+    temperature: f64,
+    values: &'a mut [T],
+}
+
+impl<T: Float> Kernel<T> for ExpOf<'_, T> {
+    type Out = f64;
+    #[inline(always)]
+    fn run<S: Isa + Simd<T>>(self, s: S) -> f64 {
+        let exp = Exp::new(s, &Base::new(self.temperature), Vector::splat(s, self.m));
+        for chunk in self.values.chunks_mut(T::LANES) {
+            // SAFETY: the elements of the chunk.
+            unsafe {
+                let x = Vector::load_partial(s, chunk.as_ptr(), chunk.len(), T::ZERO);
+                exp.of(exp.floor.max(x)).store_partial(chunk.as_mut_ptr(), chunk.len());
+            }
+        }
+        exp.octaves.lane(0).to_f64()
+    }
+}
+
+struct Log1pOf<'a, T>(&'a mut [T]);
+
+impl<T: Float> Kernel<T> for Log1pOf<'_, T> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Isa + Simd<T>>(self, s: S) {
+        for chunk in self.0.chunks_mut(T::LANES) {
+            // SAFETY: the elements of the chunk.
+            unsafe {
+                let x = Vector::load_partial(s, chunk.as_ptr(), chunk.len(), T::ZERO);
+                log1p([x, Vector::zero(s)]).store_partial(chunk.as_mut_ptr(), chunk.len());
+            }
+        }
+    }
+}
