@@ -147,3 +147,18 @@ def test_limits_of_the_temperature():
             assert log_softmax(big, temperature=t).tolist()[1] == -np.inf
         for t in (2.0**1000, 1.7e308):
             assert softmax(big, temperature=t).astype(float).sum() == pytest.approx(1, abs=1e-2)
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("f", WITH_TEMPERATURE, ids=str)
+def test_overflow_only_where_the_true_value_overflows(f, dtype):
+    """Logits near the ends of the dtype at T from 1/4 to 8: (x - m)/T comes close to the last number, and beyond."""
+    big = ulps.largest(dtype)
+    for t in (0.25, 0.3, 0.5, 0.75, 1.0, 1.3, 2.0, 3.0, 8.0):
+        low = -np.longdouble(big) * np.concatenate(
+            [np.linspace(-0.9, 1, 60), t * (1 + np.array([-0.4, -0.1, -0.01, 0.01, 0.1]))]
+        )
+        low = np.clip(low, -big, big).astype(np.float64)
+        for top in (0.0, big, big / 2, -big / 4):
+            x = np.stack([np.minimum(low, top), np.full_like(low, top)], axis=1).astype(dtype)
+            f.check(f(x, temperature=t), dtype, x, temperature=t, label=f"T={t}")

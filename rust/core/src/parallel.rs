@@ -22,6 +22,9 @@ const PIECE_ELEMENTS: usize = 1 << 24;
 /// Chunks for each thread, so that one that is held up leaves its share to the others.
 const CHUNKS_PER_THREAD: usize = 4;
 
+/// More threads than this are taken for this many.
+const MAX_THREADS: usize = 1024;
+
 /// 0 where nobody has said.
 static PROCESS_THREADS: AtomicUsize = AtomicUsize::new(0);
 /// What the environment says, 0 before it was asked.
@@ -53,14 +56,14 @@ pub fn num_threads() -> Result<usize, Error> {
     Ok(n)
 }
 
-/// Sets the number of threads of the process (at least 1).
+/// Sets the number of threads of the process (from 1 to 1024).
 pub fn set_num_threads(n: usize) {
-    PROCESS_THREADS.store(n.max(1), Ordering::Relaxed);
+    PROCESS_THREADS.store(n.clamp(1, MAX_THREADS), Ordering::Relaxed);
 }
 
 /// Sets (or with `None` lifts) the number of threads for calls from this thread; returns what was set before.
 pub fn set_local_threads(n: Option<usize>) -> Option<usize> {
-    let before = LOCAL_THREADS.replace(n.map_or(0, |n| n.max(1)));
+    let before = LOCAL_THREADS.replace(n.map_or(0, |n| n.clamp(1, MAX_THREADS)));
     (before > 0).then_some(before)
 }
 
@@ -83,7 +86,7 @@ fn read_environment() -> Result<usize, Error> {
             continue;
         }
         match first.parse() {
-            Ok(n) if n > 0 => return Ok(n),
+            Ok(n) if n > 0 => return Ok(MAX_THREADS.min(n)),
             _ => {
                 return Err(Error::Environment(format!(
                     "{variable} must be a positive integer, the number of threads; it is {value:?}"

@@ -32,20 +32,53 @@ pub(crate) fn add_lanes<S: Isa, T: Float>(mut lanes: [[Vector<S, f64>; 2]; 8]) -
     T::fold_merge(lanes[0], lanes[1])
 }
 
-/// The exponential of one vector, and what it adds to the sum: the maximum adds nothing, it is counted. (Counted are the
-/// others: one comparison serves both.)
+/// The exponentials of some vectors, and the sum with them added: the maximum adds nothing, it is counted. (Counted are
+/// the others: one comparison serves both.)
 #[inline(always)]
-fn term<S: Simd<T>, T: Float>(
+fn terms<S: Simd<T>, T: Float, const N: usize>(
     exp: &Exp<S, T>,
     m: Vector<S, T>,
-    x: Vector<S, T>,
+    x: [Vector<S, T>; N],
+    sum: &mut Vector<S, T>,
     others: &mut Vector<S, T>,
-) -> [Vector<S, T>; 2] {
-    // In this order the maximum keeps a NaN.
-    let e = exp.of(exp.floor.max(x));
-    let other = x.not_equal(m);
-    *others = others.count(other);
-    [e, e.keep(other)]
+) -> [Vector<S, T>; N] {
+    let mut clamped = x;
+    for i in 0..N {
+        // In this order the maximum keeps a NaN.
+        clamped[i] = exp.floor.max(x[i]);
+    }
+    let e = exp.of_several(clamped);
+    for i in 0..N {
+        let other = x[i].not_equal(m);
+        *others = others.count(other);
+        *sum = sum.add_where(other, e[i]);
+    }
+    e
+}
+
+/// Four vectors, as many at once as suits the instruction set.
+#[inline(always)]
+fn four_terms<S: Isa + Simd<T>, T: Float>(
+    exp: &Exp<S, T>,
+    m: Vector<S, T>,
+    x: [Vector<S, T>; GROUP],
+    sum: &mut Vector<S, T>,
+    others: &mut Vector<S, T>,
+) -> [Vector<S, T>; GROUP] {
+    let mut e = x;
+    match S::INTERLEAVE {
+        4 => e = terms(exp, m, x, sum, others),
+        2 => {
+            [e[0], e[1]] = terms(exp, m, [x[0], x[1]], sum, others);
+            [e[2], e[3]] = terms(exp, m, [x[2], x[3]], sum, others);
+        }
+        _ => {
+            for i in 0..GROUP {
+                [e[i]] = terms(exp, m, [x[i]], sum, others);
+            }
+        }
+    }
+    e
 }
 
 /// What is done to each vector of a row. (A trait and not a closure: these have to be inlined, and closures are not told.)
@@ -114,34 +147,35 @@ pub(crate) mod along {
                     s.prefetch(next.wrapping_add(j + i * lanes).cast());
                     y[i] = Vector::load(s, x.add(j + i * lanes));
                 }
-                for i in 0..GROUP {
-                    let [kept, added] = term(exp, m, y[i], &mut others);
-                    if STORE {
-                        kept.store(e.add(j + i * lanes));
+                let mut group = zero;
+                let kept = four_terms(exp, m, y, &mut group, &mut others);
+                if STORE {
+                    for i in 0..GROUP {
+                        kept[i].store(e.add(j + i * lanes));
                     }
-                    y[i] = added;
                 }
-                let group = ((y[0] + y[1]) + y[2]) + y[3];
                 wide = T::wide_add(s, wide, group);
                 j += GROUP * lanes;
             }
             let mut group = zero;
             while j + lanes <= n {
-                let [kept, added] = term(exp, m, Vector::load(s, x.add(j)), &mut others);
+                s.prefetch(next.wrapping_add(j).cast());
+                let [kept] = terms(exp, m, [Vector::load(s, x.add(j))], &mut group, &mut others);
                 if STORE {
                     kept.store(e.add(j));
                 }
-                group = group + added;
                 j += lanes;
             }
             if j < n {
+                s.prefetch(next.wrapping_add(j).cast());
                 let valid = Mask::first(s, n - j);
                 let y = Vector::load_partial(s, x.add(j), n - j, T::NEG_INFINITY);
-                let [kept, added] = term(exp, m, y, &mut others);
+                let mut last = zero;
+                let [kept] = terms(exp, m, [y], &mut last, &mut others);
                 if STORE {
                     kept.store_partial(e.add(j), n - j);
                 }
-                group = group + added.keep(valid);
+                group = group.add_where(valid, last);
             }
             wide = T::wide_add(s, wide, group);
         }
@@ -158,7 +192,14 @@ pub(crate) mod along {
     /// # Safety
     /// `x` is valid for reading and `y` for writing `n` elements.
     #[inline(always)]
-    pub(crate) unsafe fn map<S: Isa + Simd<T>, T: Float>(s: S, x: *const T, y: *mut T, n: usize, f: impl Map<S, T>) {
+    pub(crate) unsafe fn map<S: Isa + Simd<T>, T: Float>(
+        s: S,
+        x: *const T,
+        y: *mut T,
+        n: usize,
+        f: impl Map<S, T>,
+        next: *const T,
+    ) {
         let lanes = T::LANES;
         let mut j = 0;
         // SAFETY: every access ends at or before n.
@@ -166,6 +207,7 @@ pub(crate) mod along {
             while j + GROUP * lanes <= n {
                 let mut v = [Vector::zero(s); GROUP];
                 for i in 0..GROUP {
+                    s.prefetch_write(next.wrapping_add(j + i * lanes).cast());
                     v[i] = Vector::load(s, x.add(j + i * lanes));
                 }
                 for i in 0..GROUP {
@@ -174,10 +216,12 @@ pub(crate) mod along {
                 j += GROUP * lanes;
             }
             while j + lanes <= n {
+                s.prefetch_write(next.wrapping_add(j).cast());
                 f.apply(Vector::load(s, x.add(j))).store(y.add(j));
                 j += lanes;
             }
             if j < n {
+                s.prefetch_write(next.wrapping_add(j).cast());
                 f.apply(Vector::load_partial(s, x.add(j), n - j, T::ZERO))
                     .store_partial(y.add(j), n - j);
             }
@@ -228,11 +272,10 @@ pub(crate) mod across {
             // SAFETY: j < end.
             unsafe {
                 let p = x.add(j * T::LANES);
-                let [kept, added] = term(exp, m, Vector::load(m.1, p), others);
+                let [kept] = terms(exp, m, [Vector::load(m.1, p)], &mut sum, others);
                 if STORE {
                     kept.store(p);
                 }
-                sum = sum + added;
             }
             j += T::LANES;
         }

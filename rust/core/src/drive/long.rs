@@ -9,8 +9,8 @@ use std::cell::UnsafeCell;
 use std::ops::Range;
 
 use super::plan::Place;
-use super::rows::{far, fill, has_nan};
-use super::{Call, Kind, Step, cancels, pack, significand};
+use super::rows::{fill, has_nan, move_row};
+use super::{Call, Kind, Move, Step, cancels, pack};
 use crate::element::Stored;
 use crate::math::exp::{Base, Exp};
 use crate::ops::{ExpFinish, Finish, From, Params, RowOp, Stats};
@@ -105,6 +105,7 @@ impl State {
             sum: Vector::splat(s, self.sum[0]),
             rest: Vector::splat(s, self.sum[1]),
             peak: T::peak(s, pivot, temperature, Vector::splat(s, self.octaves), own),
+            own: own[0],
             ties: Vector::splat(s, self.ties),
         }
     }
@@ -131,10 +132,9 @@ unsafe impl<T: Sync> Sync for Long<T> {}
 /// A row's maximum.
 #[derive(Clone, Copy, Debug)]
 struct Known<T> {
-    /// The maximum, moved to zero if the row is out of reach.
+    /// The maximum, moved if the row is out of reach.
     pivot: T,
-    /// (m, exponent) of the move.
-    moved: Option<(T, i32)>,
+    moved: Option<Move<T>>,
 }
 
 impl<T> Long<T> {
@@ -177,13 +177,13 @@ unsafe fn row<T: Stored, O: RowOp>(call: &Call<'_, T, O>, place: Place, control:
         if state.max.is_finite() {
             let m = T::from_f64(state.max);
             let mut known = Known { pivot: m, moved: None };
-            if let Kind::Far(exponent) = Kind::of(m, &long.base, temperature) {
+            if let Kind::Far(by) = Kind::of(m, &long.base, temperature) {
                 known = Known {
-                    pivot: T::ZERO,
-                    moved: Some((m, exponent)),
+                    pivot: by.pivot,
+                    moved: Some(by),
                 };
-                long.temperature = significand(temperature);
-                long.base = Base::new(long.temperature);
+                long.temperature = by.temperature;
+                long.base = Base::new(by.temperature);
             }
             long.known = Some(known);
             if state.far {
@@ -277,12 +277,8 @@ unsafe fn block<S: Isa + Simd<T>, T: Stored, O: RowOp>(
             pack::pack(s, &call.plan, long.place, start, len, scratch);
             scratch.cast_const()
         };
-        if let Some(Known {
-            moved: Some((m, exponent)),
-            ..
-        }) = long.known
-        {
-            far(x, scratch, len, m, exponent);
+        if let Some(Known { moved: Some(by), .. }) = long.known {
+            move_row(x, scratch, len, by);
             return scratch;
         }
         x
@@ -420,9 +416,9 @@ pub(super) unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp>(
                     params: &params,
                 };
                 if O::FROM == From::Exp {
-                    along::map(s, x, y, len, ExpFinish { exp: &exp, finish });
+                    along::map(s, x, y, len, ExpFinish { exp: &exp, finish }, y.wrapping_add(len));
                 } else {
-                    along::map(s, x, y, len, finish);
+                    along::map(s, x, y, len, finish, y.wrapping_add(len));
                 }
             } else {
                 fill(y, len, T::NAN);

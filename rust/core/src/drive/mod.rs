@@ -266,10 +266,7 @@ impl<T: Stored, O: RowOp> Kernel<T> for Task<'_, '_, T, O> {
         unsafe {
             match self.step {
                 Step::Rows { batch, units, scratch } => {
-                    for unit in units {
-                        let start = unit * batch;
-                        rows::batch(s, call, start..call.plan.rows.min(start + batch), scratch);
-                    }
+                    rows::batches(s, call, batch, units, scratch);
                 }
                 Step::Panels { units, scratch } => {
                     for unit in units {
@@ -302,42 +299,83 @@ impl<T: Stored, O: RowOp> Kernel<T> for Task<'_, '_, T, O> {
 }
 
 /// How a row with some maximum is to be treated.
-enum Kind {
+#[derive(Clone, Copy, Debug)]
+enum Kind<T> {
     /// By the exponent shift.
     Near,
-    /// By the same, after moving it to a maximum of zero and a temperature in [1, 2): (x - m) / 2^exponent.
-    Far(i32),
+    /// By the same, after a move that brings it within reach.
+    Far(Move<T>),
     /// The maximum is infinite, or there is none: no exponentials.
     Special,
 }
 
-impl Kind {
+/// (x - origin) 2^-exponent for the elements of a row, and what its maximum and its temperature become. The temperature
+/// comes into (1/2, 1], so that a result overflows only where its true value does.
+#[derive(Clone, Copy, Debug)]
+struct Move<T> {
+    origin: T,
+    exponent: i32,
+    pivot: T,
+    temperature: f64,
+}
+
+impl<T: Float> Move<T> {
+    fn apply(&self, x: T) -> T {
+        T::scaled_difference(x, self.origin, self.exponent)
+    }
+}
+
+impl<T: Float> Kind<T> {
     #[inline(always)]
-    fn of<T: Float>(m: T, base: &Base<T>, temperature: f64) -> Self {
+    fn of(m: T, base: &Base<T>, temperature: f64) -> Self {
         if base.reaches(m) {
             Self::Near
         } else if m.is_finite() {
-            Self::Far(exponent(temperature))
+            Self::Far(Self::far(m, temperature))
         } else {
             Self::Special
         }
     }
-}
 
-/// floor(log2(t)) of a positive finite number.
-fn exponent(t: f64) -> i32 {
-    let field = (t.to_bits() >> 52) as i32;
-    if field > 0 {
-        field - 1023
-    } else {
-        -1011 - (t.to_bits().leading_zeros() as i32)
+    #[cold]
+    fn far(m: T, temperature: f64) -> Move<T> {
+        let exponent = exponent(temperature);
+        let e = -exponent;
+        let temperature = temperature * simd::pow2(e / 2) * simd::pow2(e - e / 2);
+        // An extreme temperature needs but a power of two, which is exact.
+        let pivot = T::scaled_difference(m, T::ZERO, exponent);
+        if Base::new(temperature).reaches(pivot) {
+            return Move {
+                origin: T::ZERO,
+                exponent,
+                pivot,
+                temperature,
+            };
+        }
+        // Where |m / T| is large, x - m is exact for all x that matter (they are within a factor of two of m).
+        Move {
+            origin: m,
+            exponent,
+            pivot: T::ZERO,
+            temperature,
+        }
     }
 }
 
-/// t / 2^exponent(t), in [1, 2).
-fn significand(t: f64) -> f64 {
-    let e = -exponent(t);
-    t * simd::pow2(e / 2) * simd::pow2(e - e / 2)
+/// ceil(log2(t)) of a positive finite number.
+fn exponent(t: f64) -> i32 {
+    let (field, fraction) = ((t.to_bits() >> 52) as i32, t.to_bits() & ((1 << 52) - 1));
+    let floor = if field > 0 {
+        field - 1023
+    } else {
+        -1011 - (t.to_bits().leading_zeros() as i32)
+    };
+    let power_of_two = if field > 0 {
+        fraction == 0
+    } else {
+        fraction.is_power_of_two()
+    };
+    if power_of_two { floor } else { floor + 1 }
 }
 
 /// logsumexp of float32 loses digits of the result where the maximum and the logarithm cancel. A row of which less than

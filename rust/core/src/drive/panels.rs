@@ -5,10 +5,10 @@
 //! several panels at once so that each row of memory is read and written in one piece. (32 KiB from one row to the next
 //! would put all of them into the same few sets of the cache: the copy also avoids that.)
 
-use super::Call;
 use super::pack::{self, load_some, store_some};
 use super::plan::{Place, Plan};
 use super::stage::{Access, Known, Stage};
+use super::{Call, Move};
 use crate::element::{Element, Stored, Visitor};
 use crate::ops::{From, RowOp};
 use crate::row::across;
@@ -34,12 +34,12 @@ impl<T: Stored> Access<T> for Panel<'_, T> {
         self.plan.row(self.start + l.min(self.count - 1))
     }
     #[cold]
-    unsafe fn move_to_zero(&mut self, l: usize, m: T, exponent: i32) {
+    unsafe fn move_row(&mut self, l: usize, by: Move<T>) {
         for j in 0..self.plan.n {
             // SAFETY: a lane of the panel.
             unsafe {
                 let p = self.data.add(j * T::LANES + l);
-                *p = T::scaled_difference(*p, m, exponent);
+                *p = by.apply(*p);
             }
         }
     }

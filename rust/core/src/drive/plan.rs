@@ -20,6 +20,23 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    pub(crate) const ORIGIN: Self = Self {
+        x: 0,
+        out: 0,
+        mask: 0,
+        temperature: 0,
+    };
+
+    /// From `other` to this.
+    pub(crate) fn minus(self, other: Self) -> Self {
+        Self {
+            x: self.x.wrapping_sub(other.x),
+            out: self.out.wrapping_sub(other.out),
+            mask: self.mask.wrapping_sub(other.mask),
+            temperature: self.temperature.wrapping_sub(other.temperature),
+        }
+    }
+
     #[inline(always)]
     pub(crate) fn plus(self, step: Self, times: usize) -> Self {
         let times = times as isize;

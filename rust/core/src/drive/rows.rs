@@ -7,8 +7,8 @@
 use std::ops::Range;
 
 use super::plan::Place;
-use super::stage::{Access, Stage};
-use super::{Call, pack};
+use super::stage::{Access, Known, Stage};
+use super::{Call, Move, pack};
 use crate::element::Stored;
 use crate::ops::{Finish, From, RowOp};
 use crate::row::{add_lanes, along};
@@ -19,9 +19,11 @@ pub(super) const BATCH_BYTES: usize = 8 << 10;
 
 /// The rows of a batch: where they are read, and where results (and before them, exponentials) go.
 struct Batch<T> {
+    count: usize,
     places: [Place; 16],
     x: [*const T; 16],
     y: [*mut T; 16],
+    maxima: Lanes<T>,
     n: usize,
 }
 
@@ -29,9 +31,9 @@ impl<T: Stored> Access<T> for Batch<T> {
     fn place(&self, l: usize) -> Place {
         self.places[l]
     }
-    unsafe fn move_to_zero(&mut self, l: usize, m: T, exponent: i32) {
+    unsafe fn move_row(&mut self, l: usize, by: Move<T>) {
         // SAFETY: rows of `n` elements.
-        unsafe { far(self.x[l], self.y[l], self.n, m, exponent) };
+        unsafe { move_row(self.x[l], self.y[l], self.n, by) };
         self.x[l] = self.y[l];
     }
     unsafe fn has_nan(&self, l: usize) -> bool {
@@ -40,37 +42,63 @@ impl<T: Stored> Access<T> for Batch<T> {
     }
 }
 
-/// Rows `rows` (at most `LANES`).
+/// All rows of `units`, which are batches of `size` rows (at most `LANES`).
 ///
 /// # Safety
 /// The problem is valid; `scratch` holds what [`Call::rows_scratch`] says for this many rows, and a block of float64.
 #[inline(always)]
-pub(super) unsafe fn batch<S: Isa + Simd<T>, T: Stored, O: RowOp>(
+pub(super) unsafe fn batches<S: Isa + Simd<T>, T: Stored, O: RowOp>(
+    s: S,
+    call: &Call<'_, T, O>,
+    size: usize,
+    units: Range<usize>,
+    scratch: *mut T,
+) {
+    let plan = &call.plan;
+    let end = plan.rows.min(units.end * size);
+    // The next batch is fetched into the cache while this one is computed.
+    let step = plan.row(size).minus(plan.row(0));
+    let ahead = if call.x_in_place { step.x } else { 0 };
+    let ahead_out = if call.out_in_place { step.out } else { 0 };
+    let mut batch = Batch::EMPTY;
+    // SAFETY: rows of the problem, or of the scratch.
+    unsafe {
+        for start in (units.start * size..end).step_by(size) {
+            open(s, call, start..end.min(start + size), scratch, &mut batch);
+            let known = sums(s, call, &mut batch, ahead);
+            finish(s, call, &batch, &known, scratch, ahead_out);
+        }
+    }
+}
+
+impl<T: Stored> Batch<T> {
+    const EMPTY: Self = Self {
+        count: 0,
+        places: [Place::ORIGIN; 16],
+        x: [std::ptr::null(); 16],
+        y: [std::ptr::null_mut(); 16],
+        maxima: Lanes([<T as Float>::ZERO; 16]),
+        n: 0,
+    };
+}
+
+/// Finds rows, and their maxima.
+#[inline(always)]
+unsafe fn open<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     s: S,
     call: &Call<'_, T, O>,
     rows: Range<usize>,
     scratch: *mut T,
+    batch: &mut Batch<T>,
 ) {
     let plan = &call.plan;
     let n = plan.n;
-    let count = rows.len();
-    let mut batch = Batch {
-        places: [Place::default(); 16],
-        x: [std::ptr::null(); 16],
-        y: [std::ptr::null_mut(); 16],
-        n,
-    };
-    // The next batch is fetched while this one is computed.
-    let ahead = if call.x_in_place && rows.end < plan.rows {
-        plan.row(rows.end).x.wrapping_sub(plan.row(rows.start).x)
-    } else {
-        0
-    };
-    let mut maxima = Lanes([<T as Float>::ZERO; 16]);
+    batch.n = n;
+    batch.count = rows.len();
     // SAFETY: rows of the problem, or of the scratch.
     unsafe {
-        for i in 0..count {
-            let place = plan.row(rows.start + i);
+        for (i, r) in rows.enumerate() {
+            let place = plan.row(r);
             batch.places[i] = place;
             batch.y[i] = if call.out_in_place && O::FROM != From::Nothing {
                 plan.problem.out.ptr.offset(place.out).cast()
@@ -84,13 +112,27 @@ pub(super) unsafe fn batch<S: Isa + Simd<T>, T: Stored, O: RowOp>(
                 pack::pack(s, plan, place, 0, n, batch.y[i]);
                 batch.y[i]
             };
-            maxima.0[i] = along::max(s, batch.x[i], n);
+            batch.maxima.0[i] = along::max(s, batch.x[i], n);
         }
-        let stage = Stage::new(s, call, Vector::from_lanes(s, &maxima), count, &mut batch);
+    }
+}
+
+/// Sums exponentials (and stores them, if `finish` wants them), and finds what the results need.
+#[inline(always)]
+unsafe fn sums<S: Isa + Simd<T>, T: Stored, O: RowOp>(
+    s: S,
+    call: &Call<'_, T, O>,
+    batch: &mut Batch<T>,
+    ahead: isize,
+) -> Known<S, T> {
+    let (n, count) = (batch.n, batch.count);
+    let mut folded = Folded([[[0.0; 8]; 16]; 2]);
+    let mut ties = Lanes([<T as Float>::ONE; 16]);
+    // SAFETY: rows of the batch.
+    unsafe {
+        let stage = Stage::new(s, call, Vector::from_lanes(s, &batch.maxima), count, batch);
         let exp_rows = stage.exp.rows();
         let pivots = stage.pivot.to_lanes();
-        let mut folded = [Folded([[0.0; 8]; 16]); 2];
-        let mut ties = Lanes([<T as Float>::ONE; 16]);
         for i in 0..count {
             let exp = stage.row(s, &exp_rows, &pivots, i);
             let m = Vector::splat(s, pivots.0[i]);
@@ -101,7 +143,7 @@ pub(super) unsafe fn batch<S: Isa + Simd<T>, T: Stored, O: RowOp>(
                 _ => along::exp_sum::<S, T, false>(s, &exp, m, x, y, n, next),
             };
             for k in 0..2 {
-                sum.folded[k].store(folded[k].0[i].as_mut_ptr());
+                sum.folded[k].store(folded.0[k][i].as_mut_ptr());
             }
             ties.0[i] = T::from_f64(sum.ties);
         }
@@ -111,15 +153,26 @@ pub(super) unsafe fn batch<S: Isa + Simd<T>, T: Stored, O: RowOp>(
         } else {
             low
         };
-        let known = stage.conclude(s, call.op, [low, high], Vector::from_lanes(s, &ties), count);
+        stage.conclude(s, call.op, [low, high], Vector::from_lanes(s, &ties), count)
+    }
+}
+
+/// Writes the results. Meanwhile asks for the cache lines of the next ones.
+#[inline(always)]
+unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp>(
+    s: S,
+    call: &Call<'_, T, O>,
+    batch: &Batch<T>,
+    known: &Known<S, T>,
+    scratch: *mut T,
+    ahead: isize,
+) {
+    let (n, count) = (batch.n, batch.count);
+    // SAFETY: rows of the batch.
+    unsafe {
         if O::FROM == From::Nothing {
-            known.write_values(
-                s,
-                call,
-                count,
-                &batch,
-                scratch.wrapping_add(call.rows_scratch(count) / size_of::<T>()).cast(),
-            );
+            let block = scratch.wrapping_add(call.rows_scratch(count) / size_of::<T>()).cast();
+            known.write_values(s, call, count, batch, block);
             return;
         }
         let mut params = [Lanes([<T as Float>::ZERO; 16]); 6];
@@ -140,6 +193,7 @@ pub(super) unsafe fn batch<S: Isa + Simd<T>, T: Stored, O: RowOp>(
                 } else {
                     batch.x[i]
                 };
+                let next = y.wrapping_byte_offset(ahead);
                 along::map(
                     s,
                     source,
@@ -149,23 +203,24 @@ pub(super) unsafe fn batch<S: Isa + Simd<T>, T: Stored, O: RowOp>(
                         op: call.op,
                         params: &p,
                     },
+                    next,
                 );
             }
             if !call.out_in_place {
-                pack::unpack(s, plan, batch.places[i], 0, n, y, T::from_f64(O::MASKED));
+                pack::unpack(s, &call.plan, batch.places[i], 0, n, y, T::from_f64(O::MASKED));
             }
         }
     }
 }
 
-/// Eight lanes of each of sixteen rows.
+/// Sums and rests: eight lanes of each of sixteen rows.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
-struct Folded([[f64; 8]; 16]);
+struct Folded([[[f64; 8]; 16]; 2]);
 
 /// The sums of eight rows, a lane each, from their lanes.
 #[inline(always)]
-fn folded_sums<S: Isa, T: Float>(s: S, folded: &[Folded; 2], first: usize) -> [Vector<S, f64>; 2] {
+fn folded_sums<S: Isa, T: Float>(s: S, folded: &Folded, first: usize) -> [Vector<S, f64>; 2] {
     let mut lanes = [[Vector::zero(s); 2]; 8];
     for k in 0..2 {
         // What rounding took is not kept for float32.
@@ -173,7 +228,7 @@ fn folded_sums<S: Isa, T: Float>(s: S, folded: &[Folded; 2], first: usize) -> [V
             let mut rows = [std::ptr::null(); 16];
             for l in (0..8).step_by(2) {
                 for i in 0..8 {
-                    rows[i] = &raw const folded[k].0[first + i][l];
+                    rows[i] = &raw const folded.0[k][first + i][l];
                 }
                 let mut columns = [Simd::<f64>::splat(s, 0.0); 4];
                 // SAFETY: pairs of float64 in the array.
@@ -186,19 +241,16 @@ fn folded_sums<S: Isa, T: Float>(s: S, folded: &[Folded; 2], first: usize) -> [V
     add_lanes::<S, T>(lanes)
 }
 
-/// Moves a row to a maximum of zero: (x - m) / 2^exponent.
+/// Moves a row.
 ///
 /// # Safety
 /// `x` is valid for reading and `y` for writing `n` elements.
 #[cold]
 #[inline(never)]
-pub(super) unsafe fn far<T: Stored>(x: *const T, y: *mut T, n: usize, m: T, exponent: i32) {
+pub(super) unsafe fn move_row<T: Stored>(x: *const T, y: *mut T, n: usize, by: Move<T>) {
     for j in 0..n {
         // SAFETY: the caller's promise; rows of the problem may be misaligned.
-        unsafe {
-            y.add(j)
-                .write_unaligned(T::scaled_difference(x.add(j).read_unaligned(), m, exponent))
-        };
+        unsafe { y.add(j).write_unaligned(by.apply(x.add(j).read_unaligned())) };
     }
 }
 

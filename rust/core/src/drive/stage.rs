@@ -2,7 +2,7 @@
 //! from their sums to what the results need. Rows and panels share it.
 
 use super::plan::Place;
-use super::{Call, Kind, cancels, long, pack, significand};
+use super::{Call, Kind, Move, cancels, long, pack};
 use crate::element::Stored;
 use crate::math::exp::{Base, Exp};
 use crate::ops::{From, Params, RowOp, Stats};
@@ -12,11 +12,11 @@ use crate::simd::{Float, Isa, Lanes, Simd, Vector};
 pub(super) trait Access<T> {
     /// The place of the row in a lane.
     fn place(&self, l: usize) -> Place;
-    /// Moves a row to a maximum of zero: (x - m) / 2^exponent.
+    /// Moves a row.
     ///
     /// # Safety
     /// The rows are valid.
-    unsafe fn move_to_zero(&mut self, l: usize, m: T, exponent: i32);
+    unsafe fn move_row(&mut self, l: usize, by: Move<T>);
     /// Whether a row has a NaN.
     ///
     /// # Safety
@@ -135,6 +135,7 @@ impl<S: Isa + Simd<T>, T: Stored> Stage<S, T> {
                     sum,
                     rest,
                     peak: T::peak(s, pivot, temperature, T::widen_half(s, self.exp.octaves, i), own),
+                    own: own[0],
                     ties: T::widen_half(s, ties, i),
                 });
             }
@@ -183,11 +184,11 @@ unsafe fn classify<T: Stored, O: RowOp>(
         bases[l] = call.base(temperature);
         match Kind::of(m, &bases[l], temperature) {
             Kind::Near => {}
-            Kind::Far(exponent) => {
+            Kind::Far(by) => {
                 // SAFETY: the caller's promise.
-                unsafe { access.move_to_zero(l, m, exponent) };
-                pivots.0[l] = <T as Float>::ZERO;
-                temperature = significand(temperature);
+                unsafe { access.move_row(l, by) };
+                pivots.0[l] = by.pivot;
+                temperature = by.temperature;
                 bases[l] = Base::new(temperature);
             }
             Kind::Special => {

@@ -162,29 +162,58 @@ impl<S: Simd<T>, T: Float> Exp<S, T> {
     /// kappa 2^BIAS exp(x / T) 2^-N for x at or above `floor`.
     #[inline(always)]
     pub(crate) fn of(&self, x: Vector<S, T>) -> Vector<S, T> {
-        let (s, p) = self.parts(x);
+        let [(s, p)] = self.parts([x]);
         p.mul_add(s, s)
+    }
+
+    /// The same for several vectors, step by step: the processor's schedulers are too small to find the parallelism if one
+    /// vector's chain of dependent operations follows another's.
+    #[inline(always)]
+    pub(crate) fn of_several<const N: usize>(&self, x: [Vector<S, T>; N]) -> [Vector<S, T>; N] {
+        let parts = self.parts(x);
+        let mut e = x;
+        for i in 0..N {
+            let (s, p) = parts[i];
+            e[i] = p.mul_add(s, s);
+        }
+        e
     }
 
     /// (s, p) with the result s (1 + p), s a power of two times a table entry.
     #[inline(always)]
-    fn parts(&self, x: Vector<S, T>) -> (Vector<S, T>, Vector<S, T>) {
-        let t = x.mul_add(self.scale, self.shift);
-        let j = t - self.shift;
-        let r = j.fused_neg_mul_add(self.step[0], x);
-        let r = j.fused_neg_mul_add(self.step[1], r);
-        let mut q = self.poly[T::DEGREE - 1];
-        for i in (0..T::DEGREE - 1).rev() {
-            q = q.mul_add(r, self.poly[i]);
+    fn parts<const N: usize>(&self, x: [Vector<S, T>; N]) -> [(Vector<S, T>, Vector<S, T>); N] {
+        let mut t = x;
+        for i in 0..N {
+            t[i] = x[i].mul_add(self.scale, self.shift);
         }
-        let s = self.table.lookup(t).add_bits(t.shift_to_exponent());
-        (s, r * q)
+        let mut j = t;
+        for i in 0..N {
+            j[i] = t[i] - self.shift;
+        }
+        let mut r = x;
+        for step in self.step {
+            for i in 0..N {
+                r[i] = j[i].fused_neg_mul_add(step, r[i]);
+            }
+        }
+        let mut q = [self.poly[T::DEGREE - 1]; N];
+        for k in (0..T::DEGREE - 1).rev() {
+            for i in 0..N {
+                q[i] = q[i].mul_add(r[i], self.poly[k]);
+            }
+        }
+        let mut parts = [(t[0], q[0]); N];
+        for i in 0..N {
+            let s = self.table.lookup(t[i]).add_bits(t[i].shift_to_exponent());
+            parts[i] = (s, r[i] * q[i]);
+        }
+        parts
     }
 
     /// The same with what its last operation rounded off.
     #[inline(always)]
     pub(crate) fn pair(&self, x: Vector<S, T>) -> [Vector<S, T>; 2] {
-        let (s, p) = self.parts(x);
+        let [(s, p)] = self.parts([x]);
         let e = p.mul_add(s, s);
         let minus_p = Vector::zero(x.1) - p;
         [e, minus_p.fused_neg_mul_add(s, s - e)]

@@ -38,6 +38,8 @@ pub(crate) struct Stats<S: Simd<f64>> {
     pub(crate) rest: Vector<S, f64>,
     /// The maximum's exponential, as a pair.
     pub(crate) peak: [Vector<S, f64>; 2],
+    /// The maximum's exponential as the element itself has it.
+    pub(crate) own: Vector<S, f64>,
     /// How many elements are the maximum.
     pub(crate) ties: Vector<S, f64>,
 }
@@ -57,9 +59,15 @@ impl<S: Isa> Stats<S> {
     }
 
     /// The sum of all exponentials, as a pair.
+    ///
+    /// The maximum enters with more digits than its own element has: that takes the largest error off all the others.
+    /// Where it is nearly everything it enters as it is, so that a probability of 1 is 1, and k equal ones are 1 / k.
     #[inline(always)]
     pub(crate) fn total(&self) -> [Vector<S, f64>; 2] {
-        let [peak, peak_rest] = self.peak;
+        let s = self.sum.1;
+        let nearly_all = (self.ties * self.own * Vector::splat(s, 1.0 / 4096.0)).not_less(self.sum);
+        let peak = self.own.select(nearly_all, self.peak[0]);
+        let peak_rest = Vector::zero(s).select(nearly_all, self.peak[1]);
         let peaks = self.ties * peak;
         let lost = self.ties.fused_neg_mul_add(peak, peaks);
         let [total, error] = two_sum(peaks, self.sum);

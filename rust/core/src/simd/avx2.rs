@@ -141,7 +141,7 @@ unsafe impl Simd<f32> for Avx2 {
         fn equal(a: F32, b: F32) -> F32 = both!(a, b => _mm256_cmp_ps::<_CMP_EQ_OQ>(a, b));
         fn not_equal(a: F32, b: F32) -> F32 = both!(a, b => _mm256_cmp_ps::<_CMP_NEQ_UQ>(a, b));
         fn not_less(a: F32, b: F32) -> F32 = both!(a, b => _mm256_cmp_ps::<_CMP_NLT_UQ>(a, b));
-        fn keep(m: F32, a: F32) -> F32 = both!(m, a => _mm256_and_ps(m, a));
+        fn add_where(m: F32, a: F32, b: F32) -> F32 = both!(m, a, b => _mm256_add_ps(a, _mm256_and_ps(m, b)));
         fn select(m: F32, a: F32, b: F32) -> F32 = both!(m, a, b => _mm256_blendv_ps(b, a, m));
         fn first(n: usize) -> F32 = { let m = first_f32(n); both!(m => _mm256_castsi256_ps(m)) };
         fn add_bits(a: F32, b: F32) -> F32 =
@@ -251,7 +251,7 @@ unsafe impl Simd<f64> for Avx2 {
         fn equal(a: F64, b: F64) -> F64 = both!(a, b => _mm256_cmp_pd::<_CMP_EQ_OQ>(a, b));
         fn not_equal(a: F64, b: F64) -> F64 = both!(a, b => _mm256_cmp_pd::<_CMP_NEQ_UQ>(a, b));
         fn not_less(a: F64, b: F64) -> F64 = both!(a, b => _mm256_cmp_pd::<_CMP_NLT_UQ>(a, b));
-        fn keep(m: F64, a: F64) -> F64 = both!(m, a => _mm256_and_pd(m, a));
+        fn add_where(m: F64, a: F64, b: F64) -> F64 = both!(m, a, b => _mm256_add_pd(a, _mm256_and_pd(m, b)));
         fn select(m: F64, a: F64, b: F64) -> F64 = both!(m, a, b => _mm256_blendv_pd(b, a, m));
         fn first(n: usize) -> F64 = { let m = first_f64(n); both!(m => _mm256_castsi256_pd(m)) };
         fn add_bits(a: F64, b: F64) -> F64 =
@@ -316,6 +316,8 @@ fn transpose(y: [__m256; 4]) -> [__m256; 4] {
 }
 
 impl Isa for Avx2 {
+    const INTERLEAVE: usize = 2;
+
     methods! {
         fn widen(a: F32) -> [F64; 2] = both!(a => [
             _mm256_cvtps_pd(_mm256_castps256_ps128(a)),
@@ -324,6 +326,7 @@ impl Isa for Avx2 {
         fn narrow(a: [F64; 2]) -> F32 =
             both!(a => _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(_mm256_cvtpd_ps(a[0])), _mm256_cvtpd_ps(a[1])));
         fn prefetch(p: *const u8) = _mm_prefetch::<_MM_HINT_T0>(p.cast());
+        fn prefetch_write(p: *const u8) = _mm_prefetch::<_MM_HINT_ET0>(p.cast());
         fn fence() = _mm_sfence();
     }
     memory! {

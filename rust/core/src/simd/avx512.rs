@@ -92,7 +92,7 @@ unsafe impl Simd<f32> for Avx512 {
         fn equal(a: __m512, b: __m512) -> __mmask16 = _mm512_cmp_ps_mask::<_CMP_EQ_OQ>(a, b);
         fn not_equal(a: __m512, b: __m512) -> __mmask16 = _mm512_cmp_ps_mask::<_CMP_NEQ_UQ>(a, b);
         fn not_less(a: __m512, b: __m512) -> __mmask16 = _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(a, b);
-        fn keep(m: __mmask16, a: __m512) -> __m512 = _mm512_maskz_mov_ps(m, a);
+        fn add_where(m: __mmask16, a: __m512, b: __m512) -> __m512 = _mm512_mask_add_ps(a, m, a, b);
         fn select(m: __mmask16, a: __m512, b: __m512) -> __m512 = _mm512_mask_blend_ps(m, b, a);
         fn first(n: usize) -> __mmask16 = low_bits(n);
         fn add_bits(a: __m512, b: __m512) -> __m512 =
@@ -155,7 +155,7 @@ unsafe impl Simd<f64> for Avx512 {
         fn equal(a: __m512d, b: __m512d) -> __mmask8 = _mm512_cmp_pd_mask::<_CMP_EQ_OQ>(a, b);
         fn not_equal(a: __m512d, b: __m512d) -> __mmask8 = _mm512_cmp_pd_mask::<_CMP_NEQ_UQ>(a, b);
         fn not_less(a: __m512d, b: __m512d) -> __mmask8 = _mm512_cmp_pd_mask::<_CMP_NLT_UQ>(a, b);
-        fn keep(m: __mmask8, a: __m512d) -> __m512d = _mm512_maskz_mov_pd(m, a);
+        fn add_where(m: __mmask8, a: __m512d, b: __m512d) -> __m512d = _mm512_mask_add_pd(a, m, a, b);
         fn select(m: __mmask8, a: __m512d, b: __m512d) -> __m512d = _mm512_mask_blend_pd(m, b, a);
         fn first(n: usize) -> __mmask8 = low_bits(n) as u8;
         fn add_bits(a: __m512d, b: __m512d) -> __m512d =
@@ -191,12 +191,15 @@ fn transpose(z: [__m512; 4]) -> [__m512; 4] {
 }
 
 impl Isa for Avx512 {
+    const INTERLEAVE: usize = 4;
+
     methods! {
         fn widen(a: __m512) -> [__m512d; 2] =
             [_mm512_cvtps_pd(_mm512_castps512_ps256(a)), _mm512_cvtps_pd(_mm512_extractf32x8_ps::<1>(a))];
         fn narrow(a: [__m512d; 2]) -> __m512 =
             _mm512_insertf32x8::<1>(_mm512_castps256_ps512(_mm512_cvtpd_ps(a[0])), _mm512_cvtpd_ps(a[1]));
         fn prefetch(p: *const u8) = _mm_prefetch::<_MM_HINT_T0>(p.cast());
+        fn prefetch_write(p: *const u8) = _mm_prefetch::<_MM_HINT_ET0>(p.cast());
         fn fence() = _mm_sfence();
     }
     memory! {

@@ -85,8 +85,8 @@ pub(crate) unsafe trait Simd<T: Float>: Copy + 'static {
     fn not_equal(self, a: Self::Reg, b: Self::Reg) -> Self::Mask;
     /// Not (a < b): true where either is NaN.
     fn not_less(self, a: Self::Reg, b: Self::Reg) -> Self::Mask;
-    /// The value where the mask is true, else +0.
-    fn keep(self, m: Self::Mask, a: Self::Reg) -> Self::Reg;
+    /// `a + b` where the mask is true, else `a`.
+    fn add_where(self, m: Self::Mask, a: Self::Reg, b: Self::Reg) -> Self::Reg;
     /// `a` where the mask is true, else `b`.
     fn select(self, m: Self::Mask, a: Self::Reg, b: Self::Reg) -> Self::Reg;
     /// The truth of the first `n` lanes.
@@ -117,6 +117,9 @@ pub(crate) unsafe trait Simd<T: Float>: Copy + 'static {
 
 /// A level: both float types, and what leads from one to the other.
 pub(crate) trait Isa: Simd<f32> + Simd<f64> {
+    /// How many vectors a kernel works on at once: as many as keep the arithmetic units busy in the registers there are.
+    const INTERLEAVE: usize;
+
     /// Lanes 0..8 and 8..16 as float64.
     fn widen(self, a: <Self as Simd<f32>>::Reg) -> [<Self as Simd<f64>>::Reg; 2];
     /// Rounds to nearest even; the inverse of `widen`.
@@ -143,6 +146,8 @@ pub(crate) trait Isa: Simd<f32> + Simd<f64> {
     unsafe fn store_bf16(self, r: <Self as Simd<f32>>::Reg, p: *mut u16);
     /// Asks for the cache line at `p` (which need not be valid).
     fn prefetch(self, p: *const u8);
+    /// The same for a line that will be written.
+    fn prefetch_write(self, p: *const u8);
     /// Orders streaming stores before what follows.
     fn fence(self);
 }
@@ -282,10 +287,10 @@ impl<S: Simd<T>, T: Float> Vector<S, T> {
     pub(crate) fn not_less(self, other: Self) -> Mask<S, T> {
         Mask(self.1.not_less(self.0, other.0), self.1)
     }
-    /// Zero where the mask is false.
+    /// self + other where the mask is true, else self.
     #[inline(always)]
-    pub(crate) fn keep(self, m: Mask<S, T>) -> Self {
-        Self(self.1.keep(m.0, self.0), self.1)
+    pub(crate) fn add_where(self, m: Mask<S, T>, other: Self) -> Self {
+        Self(self.1.add_where(m.0, self.0, other.0), self.1)
     }
     /// self where the mask is true, else `other`.
     #[inline(always)]

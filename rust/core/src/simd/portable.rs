@@ -22,9 +22,13 @@ fn fused_neg_mul_add_f32(a: f32, b: f32, c: f32) -> f32 {
     (f64::from(c) - f64::from(a) * f64::from(b)) as f32
 }
 
-/// ... and by Dekker's product (1971) for float64. Operands are far from overflow where the kernels use this.
+/// ... and by Dekker's product (1971) for float64, where splitting the operands does not overflow.
 #[inline(always)]
 fn fused_neg_mul_add_f64(a: f64, b: f64, c: f64) -> f64 {
+    const LARGE: f64 = 1e290;
+    if !(a.abs() < LARGE && b.abs() < LARGE) {
+        return c - a * b;
+    }
     const SPLITTER: f64 = 134_217_729.0; // 2^27 + 1
     let split = |v: f64| {
         let t = v * SPLITTER;
@@ -156,10 +160,10 @@ macro_rules! portable {
                 )
             }
             #[inline(always)]
-            fn keep(self, m: Self::Mask, a: Self::Reg) -> Self::Reg {
+            fn add_where(self, m: Self::Mask, a: Self::Reg, b: Self::Reg) -> Self::Reg {
                 std::array::from_fn(
                     #[inline(always)]
-                    |i| if m[i] { a[i] } else { 0.0 },
+                    |i| if m[i] { a[i] + b[i] } else { a[i] },
                 )
             }
             #[inline(always)]
@@ -226,6 +230,8 @@ portable!(f32, 16, 20, fused_neg_mul_add_f32);
 portable!(f64, 8, 50, fused_neg_mul_add_f64);
 
 impl Isa for Portable {
+    const INTERLEAVE: usize = 1;
+
     #[inline(always)]
     fn widen(self, a: [f32; 16]) -> [[f64; 8]; 2] {
         let mut r = [[0.0; 8]; 2];
@@ -280,6 +286,8 @@ impl Isa for Portable {
     }
     #[inline(always)]
     fn prefetch(self, _: *const u8) {}
+    #[inline(always)]
+    fn prefetch_write(self, _: *const u8) {}
     #[inline(always)]
     fn fence(self) {}
 }
