@@ -65,33 +65,16 @@ impl<S: Isa + Simd<T>, T: Stored> Stage<S, T> {
                 special: false,
             };
         }
-        let mut maxima = max.to_lanes();
-        let mut pivots = Lanes([<T as Float>::ZERO; 16]);
-        let mut temperatures = Lanes([1.0; 16]);
-        let mut bases = [Base::new(1.0); 16];
-        let mut special = false;
         // SAFETY: the caller's promise.
-        unsafe {
-            classify(
-                call,
-                access,
-                count,
-                &mut maxima,
-                &mut pivots,
-                &mut temperatures,
-                &mut bases,
-                &mut special,
-            );
-        }
-        let pivot = Vector::from_lanes(s, &pivots);
-        let exp = Exp::per_lane(s, &bases, pivot);
+        let found = unsafe { classify(call, max.to_lanes(), access, count) };
+        let pivot = Vector::from_lanes(s, &found.pivots);
         Self {
-            max: maxima,
+            max: found.maxima,
             pivot,
-            temperature: temperatures,
-            exp,
+            temperature: found.temperatures,
+            exp: Exp::per_lane(s, &found.bases, pivot),
             uniform: false,
-            special,
+            special: found.special,
         }
     }
 
@@ -161,7 +144,16 @@ impl<S: Isa + Simd<T>, T: Stored> Stage<S, T> {
     }
 }
 
-/// The kind of each row, where they differ or are not all within reach.
+/// Rows that differ in kind or temperature.
+struct Classified<T> {
+    maxima: Lanes<T>,
+    pivots: Lanes<T>,
+    temperatures: Lanes<f64>,
+    bases: [Base<T>; 16],
+    special: bool,
+}
+
+/// The kind of each row, where they differ or are not all within reach; rows are moved that have to be.
 ///
 /// # Safety
 /// The rows behind `access` are valid.
@@ -169,40 +161,43 @@ impl<S: Isa + Simd<T>, T: Stored> Stage<S, T> {
 #[inline(never)]
 unsafe fn classify<T: Stored, O: RowOp>(
     call: &Call<'_, T, O>,
+    maxima: Lanes<T>,
     access: &mut impl Access<T>,
     count: usize,
-    maxima: &mut Lanes<T>,
-    pivots: &mut Lanes<T>,
-    temperatures: &mut Lanes<f64>,
-    bases: &mut [Base<T>; 16],
-    special: &mut bool,
-) {
+) -> Classified<T> {
+    let mut rows = Classified {
+        maxima,
+        pivots: Lanes([<T as Float>::ZERO; 16]),
+        temperatures: Lanes([1.0; 16]),
+        bases: [Base::new(1.0); 16],
+        special: false,
+    };
     for l in 0..count {
         let m = maxima.0[l];
-        pivots.0[l] = m;
-        let mut temperature = call.plan.temperature(access.place(l));
-        bases[l] = call.base(temperature);
-        match Kind::of(m, &bases[l], temperature) {
+        rows.pivots.0[l] = m;
+        rows.temperatures.0[l] = call.plan.temperature(access.place(l));
+        rows.bases[l] = call.base(rows.temperatures.0[l]);
+        match Kind::of(m, &rows.bases[l], rows.temperatures.0[l]) {
             Kind::Near => {}
             Kind::Far(by) => {
                 // SAFETY: the caller's promise.
                 unsafe { access.move_row(l, by) };
-                pivots.0[l] = by.pivot;
-                temperature = by.temperature;
-                bases[l] = Base::new(temperature);
+                rows.pivots.0[l] = by.pivot;
+                rows.temperatures.0[l] = by.temperature;
+                rows.bases[l] = Base::new(by.temperature);
             }
             Kind::Special => {
-                *special = true;
+                rows.special = true;
                 // SAFETY: the caller's promise.
                 if unsafe { access.has_nan(l) } {
-                    maxima.0[l] = T::NAN;
+                    rows.maxima.0[l] = T::NAN;
                 }
                 // Any finite pivot keeps the lane harmless.
-                pivots.0[l] = <T as Float>::ZERO;
+                rows.pivots.0[l] = <T as Float>::ZERO;
             }
         }
-        temperatures.0[l] = temperature;
     }
+    rows
 }
 
 /// What the results of up to `LANES` rows need.

@@ -140,9 +140,7 @@ impl<S: Simd<T>, T: Float> Exp<S, T> {
     #[inline(always)]
     fn shifted(s: S, m: Vector<S, T>, constants: &[Vector<S, T>; CONSTANTS]) -> Self {
         let mut poly = [Vector::zero(s); 8];
-        for i in 0..T::DEGREE {
-            poly[i] = constants[POLY + i];
-        }
+        poly.copy_from_slice(&constants[POLY..]);
         let k = T::TABLE_SIZE as f64;
         let magic = Vector::splat(s, T::MAGIC);
         let octaves = m.mul_add(constants[OCTAVE], magic) - magic;

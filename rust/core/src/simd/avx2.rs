@@ -100,10 +100,6 @@ unsafe impl Simd<f32> for Avx2 {
                 _mm_store_ss(p, x);
             }
         };
-        fn stream(r: F32, p: *mut f32) = {
-            _mm256_stream_ps(p, r[0]);
-            _mm256_stream_ps(p.add(8), r[1]);
-        };
         fn load_tile(rows: &[*const f32; 16], columns: &mut [F32; 4]) = {
             for half in 0..2 {
                 // Block b of register i is row 8 half + 4 b + i.
@@ -210,10 +206,6 @@ unsafe impl Simd<f64> for Avx2 {
             if n & 1 != 0 {
                 _mm_store_sd(p, x);
             }
-        };
-        fn stream(r: F64, p: *mut f64) = {
-            _mm256_stream_pd(p, r[0]);
-            _mm256_stream_pd(p.add(4), r[1]);
         };
         fn load_tile(rows: &[*const f64; 16], columns: &mut [F64; 4]) = {
             for half in 0..2 {
@@ -327,7 +319,6 @@ impl Isa for Avx2 {
             both!(a => _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(_mm256_cvtpd_ps(a[0])), _mm256_cvtpd_ps(a[1])));
         fn prefetch(p: *const u8) = _mm_prefetch::<_MM_HINT_T0>(p.cast());
         fn prefetch_write(p: *const u8) = _mm_prefetch::<_MM_HINT_ET0>(p.cast());
-        fn fence() = _mm_sfence();
     }
     memory! {
         fn load_f16(p: *const u16) -> F32 =

@@ -27,8 +27,6 @@ pub(crate) trait Float:
     /// The one NaN that results hold: quiet, positive, no payload.
     const NAN: Self;
 
-    /// By how much an integer is shifted to bring it to the exponent, the bits of exp's table index left below.
-    const TABLE_SHIFT: u32;
     /// Entries of exp's table.
     const TABLE_SIZE: usize;
     /// The common factor of the table's entries.
@@ -169,7 +167,6 @@ impl Float for f32 {
     const LOWEST: Self = Self::MIN;
     const NAN: Self = Self::from_bits(0x7fc0_0000);
 
-    const TABLE_SHIFT: u32 = 20;
     const TABLE_SIZE: usize = 8;
     const KAPPA: f64 = 1.538_261_175_155_639_6; // 0x1.89cb7cp0
     // Minimax on |r| <= ln2/16 with the first two coefficients 1: 2^-32.5 (degree 3 would be 2^-25.2, which costs
@@ -316,7 +313,6 @@ impl Float for f64 {
     const LOWEST: Self = Self::MIN;
     const NAN: Self = Self::from_bits(0x7ff8_0000_0000_0000);
 
-    const TABLE_SHIFT: u32 = 50;
     const TABLE_SIZE: usize = 4;
     const KAPPA: f64 = 1.252_422_242_588_637; // 0x1.409ebe7cb3803p0
     // Minimax on |r| <= ln2/8, the first two coefficients 1: 2^-57.6.

@@ -1,10 +1,10 @@
 //! Vectors: one trait that says what an instruction set must do, one wrapper that makes it readable.
 //!
 //! Every level has the same *virtual width*, 16 float32 or 8 float64: one AVX-512 register, two of AVX2, an array in
-//! portable code. Algorithms are written once on [`Vector`]; since lanes mean the same everywhere, so do the bits of
+//! portable code. Algorithms are written once on `Vector`; since lanes mean the same everywhere, so do the bits of
 //! the results (the portable level apart, which has no fused multiply-add).
 //!
-//! A value of a level's type is the proof that the CPU has its instructions: it is made in [`level`] only, after
+//! A value of a level's type is the proof that the CPU has its instructions: it is made in `level` only, after
 //! detection. Everything here is `#[inline(always)]`, for it has to end up inside the one function per level that
 //! carries `#[target_feature]`; an outlined copy would be compiled without the instructions.
 
@@ -53,11 +53,6 @@ pub(crate) unsafe trait Simd<T: Float>: Copy + 'static {
     /// # Safety
     /// `p` is valid for writing `n` elements.
     unsafe fn store_partial(self, r: Self::Reg, p: *mut T, n: usize);
-    /// A store that goes around the caches.
-    ///
-    /// # Safety
-    /// As for `store`; and `p` is a multiple of 64 bytes. The writer must issue a fence before others may look.
-    unsafe fn stream(self, r: Self::Reg, p: *mut T);
     /// Columns of `T::TILE` elements of 16 bytes, one per row: element `c` of row `l` goes to lane `l` of vector `c`.
     ///
     /// # Safety
@@ -98,7 +93,7 @@ pub(crate) unsafe trait Simd<T: Float>: Copy + 'static {
     fn and_bits(self, a: Self::Reg, b: Self::Reg) -> Self::Reg;
     /// The exponent field of the lane bits (sign zero), as a number.
     fn exponent(self, a: Self::Reg) -> Self::Reg;
-    /// Lane bits as integers, shifted to the left by `T::TABLE_SHIFT`.
+    /// Lane bits as integers, shifted to the left until only the bits of exp's table index are below the exponent.
     fn shift_to_exponent(self, a: Self::Reg) -> Self::Reg;
     /// Adds one to the counter in each lane where the mask is true. Counters start as zero bits.
     fn count(self, counter: Self::Reg, m: Self::Mask) -> Self::Reg;
@@ -148,8 +143,6 @@ pub(crate) trait Isa: Simd<f32> + Simd<f64> {
     fn prefetch(self, p: *const u8);
     /// The same for a line that will be written.
     fn prefetch_write(self, p: *const u8);
-    /// Orders streaming stores before what follows.
-    fn fence(self);
 }
 
 /// A vector that carries its proof, so that `a * b + c` is safe code.
@@ -233,13 +226,6 @@ impl<S: Simd<T>, T: Float> Vector<S, T> {
     pub(crate) unsafe fn store_partial(self, p: *mut T, n: usize) {
         // SAFETY: the caller's promise is the trait's.
         unsafe { self.1.store_partial(self.0, p, n) }
-    }
-    /// # Safety
-    /// See [`Simd::stream`].
-    #[inline(always)]
-    pub(crate) unsafe fn stream(self, p: *mut T) {
-        // SAFETY: the caller's promise is the trait's.
-        unsafe { self.1.stream(self.0, p) }
     }
     /// One vector from an array of lanes.
     #[inline(always)]

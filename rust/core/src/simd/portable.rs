@@ -102,11 +102,6 @@ macro_rules! portable {
                 }
             }
             #[inline(always)]
-            unsafe fn stream(self, r: Self::Reg, p: *mut $float) {
-                // SAFETY: the caller says so.
-                unsafe { Simd::<$float>::store(self, r, p) }
-            }
-            #[inline(always)]
             unsafe fn load_tile(self, rows: &[*const $float; 16], columns: &mut [Self::Reg; 4]) {
                 for c in 0..$lanes / 4 {
                     for l in 0..$lanes {
@@ -288,6 +283,4 @@ impl Isa for Portable {
     fn prefetch(self, _: *const u8) {}
     #[inline(always)]
     fn prefetch_write(self, _: *const u8) {}
-    #[inline(always)]
-    fn fence(self) {}
 }
