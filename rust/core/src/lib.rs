@@ -7,12 +7,11 @@
 //!
 //! | floor | module | what it is |
 //! | --- | --- | --- |
-//! | 6 | this file, [`problem`](Problem) | the door: what is asked for, and [`run`] |
-//! | 5 | [`parallel`] | threads |
+//! | 5 | this file, [`problem`](Problem) | the door: what is asked for, and [`run`] |
 //! | 4 | `drive` | passes over memory: regimes, layouts, packing |
 //! | 3 | `ops` | what each operation needs of a row and writes for an element |
 //! | 2 | `row`, `math` | one row or one panel of rows as vectors; exp and log |
-//! | 1 | `element` | what memory holds, and what arithmetic runs in |
+//! | 1 | `element`, [`parallel`] | what memory holds, and what arithmetic runs in; threads, which know nothing of their work |
 //! | 0 | [`simd`] | vectors; one file for each instruction set; the floating-point mode |
 //!
 //! `ops` and `math` are safe code: no pointers, no instruction sets, no threads.
@@ -35,7 +34,8 @@ mod problem;
 mod row;
 pub mod simd;
 
-pub use problem::{Array, Control, Dtype, Error, NoControl, Op, Problem, Temperature};
+pub use ops::Op;
+pub use problem::{Array, Control, Dtype, Error, NoControl, Problem, Temperature};
 
 /// Computes `problem` into its `out`.
 ///

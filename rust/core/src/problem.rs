@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::ops::Op;
+
 /// What an array's memory holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -67,24 +69,6 @@ pub enum Temperature<'a> {
     /// One for each row: float64, native, strides over all axes of the problem (those of reduced axes are ignored).
     /// All positive and finite.
     Rows(Array<'a>),
-}
-
-/// A function of the family.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Op {
-    /// exp(x_i / T) / sum_j exp(x_j / T).
-    Softmax,
-    /// x_i / T - log sum_j exp(x_j / T).
-    LogSoftmax,
-    /// log sum_j exp(x_j / T): one number per row.
-    LogSumExp,
-}
-
-impl Op {
-    /// Whether the result has an element for each of the input's (else one number per row).
-    pub const fn is_elementwise(self) -> bool {
-        !matches!(self, Self::LogSumExp)
-    }
 }
 
 /// One call: an operation on rows. A row is the elements along the reduced axes, in C order of their index.

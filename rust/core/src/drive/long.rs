@@ -12,7 +12,7 @@ use super::plan::Place;
 use super::rows::{fill, has_nan, move_row};
 use super::{Call, Kind, Move, Step, cancels, pack};
 use crate::element::Stored;
-use crate::math::exp::{Base, Exp};
+use crate::math::exp::{Base, Exp, peak};
 use crate::ops::{ExpFinish, Finish, From, Params, RowOp, Stats};
 use crate::problem::{Control, Error};
 use crate::row::along;
@@ -22,8 +22,8 @@ use crate::simd::{Float, Isa, Simd, Vector, pow2};
 pub(super) const BLOCK: usize = 4096;
 /// Blocks of a span.
 const SPAN: usize = 64;
-/// Spans whose states are held at once (64 Mi elements): a row of any length needs no more memory.
-const SPANS: usize = 256;
+/// Spans whose states are held at once (32 Mi elements): a row of any length needs no more memory.
+const SPANS: usize = 128;
 
 /// The sum of exponentials of some elements.
 #[derive(Clone, Copy, Debug)]
@@ -104,7 +104,7 @@ impl State {
             temperature,
             sum: Vector::splat(s, self.sum[0]),
             rest: Vector::splat(s, self.sum[1]),
-            peak: T::peak(s, pivot, temperature, Vector::splat(s, self.octaves), own),
+            peak: peak::<S, T>(s, pivot, temperature, Vector::splat(s, self.octaves), own),
             own: own[0],
             ties: Vector::splat(s, self.ties),
         }
@@ -149,6 +149,7 @@ impl<T> Long<T> {
 ///
 /// # Safety
 /// The problem is valid.
+#[inline(never)] // its states would grow the stack of every small call
 pub(super) unsafe fn run<T: Stored, O: RowOp>(call: &Call<'_, T, O>, control: &dyn Control) -> Result<(), Error> {
     for r in 0..call.plan.rows {
         if r > 0 && !control.proceed() {

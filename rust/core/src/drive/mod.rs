@@ -20,12 +20,13 @@ mod rows;
 mod stage;
 
 use std::cell::Cell;
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use crate::element::Stored;
 use crate::math::exp::Base;
-use crate::ops::{From, LogSoftmax, LogSumExp, RowOp, Softmax};
-use crate::problem::{Control, Dtype, Error, Op, Problem, Temperature};
+use crate::ops::{From, OpVisitor, RowOp};
+use crate::problem::{Control, Dtype, Error, Problem, Temperature};
 use crate::simd::{Float, Isa, Kernel, Simd, Supported, with_default_mode};
 use crate::{parallel, simd};
 use plan::Plan;
@@ -38,25 +39,43 @@ const LONG_BYTES: usize = 1 << 20;
 /// # Safety
 /// See there.
 pub(crate) unsafe fn run(level: Supported, problem: &Problem<'_>, control: &dyn Control) -> Result<(), Error> {
-    // SAFETY: passed on.
-    unsafe {
-        match problem.out.dtype {
-            Dtype::F64 => run_in::<f64>(level, problem, control),
-            _ => run_in::<f32>(level, problem, control),
-        }
+    let unit = matches!(problem.temperature, Temperature::One(t) if t == 1.0);
+    match problem.out.dtype {
+        Dtype::F64 => problem.op.visit(
+            unit,
+            Run::<f64> {
+                level,
+                problem,
+                control,
+                float: PhantomData,
+            },
+        ),
+        _ => problem.op.visit(
+            unit,
+            Run::<f32> {
+                level,
+                problem,
+                control,
+                float: PhantomData,
+            },
+        ),
     }
 }
 
-unsafe fn run_in<T: Stored>(level: Supported, problem: &Problem<'_>, control: &dyn Control) -> Result<(), Error> {
-    let unit = matches!(problem.temperature, Temperature::One(t) if t == 1.0);
-    // SAFETY: passed on.
-    unsafe {
-        match (problem.op, unit) {
-            (Op::Softmax, _) => Call::<T, _>::new(level, problem, Softmax).run(control),
-            (Op::LogSoftmax, true) => Call::<T, _>::new(level, problem, LogSoftmax::<false>).run(control),
-            (Op::LogSoftmax, false) => Call::<T, _>::new(level, problem, LogSoftmax::<true>).run(control),
-            (Op::LogSumExp, _) => Call::<T, _>::new(level, problem, LogSumExp).run(control),
-        }
+/// A valid problem whose arithmetic runs in `T`.
+struct Run<'a, T> {
+    level: Supported,
+    problem: &'a Problem<'a>,
+    control: &'a dyn Control,
+    float: PhantomData<T>,
+}
+
+impl<T: Stored> OpVisitor for Run<'_, T> {
+    type Out = Result<(), Error>;
+    #[inline(always)]
+    fn visit<O: RowOp>(self, op: O) -> Self::Out {
+        // SAFETY: `run` was called with a valid problem.
+        unsafe { Call::<T, O>::new(self.level, self.problem, op).run(self.control) }
     }
 }
 

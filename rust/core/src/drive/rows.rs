@@ -4,6 +4,8 @@
 //! (logarithms, reciprocals) for the whole batch in one vector, then the results. While one row's lanes are reduced, the
 //! processor is already in the next row, and what the first pass read is in the first-level cache for the others.
 
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use super::plan::Place;
@@ -126,7 +128,7 @@ unsafe fn sums<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     ahead: isize,
 ) -> Known<S, T> {
     let (n, count) = (batch.n, batch.count);
-    let mut folded = Folded([[[0.0; 8]; 16]; 2]);
+    let mut folded = Folded::<T>::new(count);
     let mut ties = Lanes([<T as Float>::ONE; 16]);
     // SAFETY: rows of the batch.
     unsafe {
@@ -142,17 +144,11 @@ unsafe fn sums<S: Isa + Simd<T>, T: Stored, O: RowOp>(
                 From::Exp => along::exp_sum::<S, T, true>(s, &exp, m, x, y, n, next),
                 _ => along::exp_sum::<S, T, false>(s, &exp, m, x, y, n, next),
             };
-            for k in 0..2 {
-                sum.folded[k].store(folded.0[k][i].as_mut_ptr());
-            }
+            folded.set(i, sum.folded);
             ties.0[i] = T::from_f64(sum.ties);
         }
-        let low = folded_sums::<S, T>(s, &folded, 0);
-        let high = if count > 8 {
-            folded_sums::<S, T>(s, &folded, 8)
-        } else {
-            low
-        };
+        let low = folded.add_lanes(s, 0);
+        let high = if count > 8 { folded.add_lanes(s, 8) } else { low };
         stage.conclude(s, call.op, [low, high], Vector::from_lanes(s, &ties), count)
     }
 }
@@ -214,31 +210,55 @@ unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp>(
 }
 
 /// Sums and rests: eight lanes of each of sixteen rows.
-#[derive(Clone, Copy)]
 #[repr(align(64))]
-struct Folded([[[f64; 8]; 16]; 2]);
+struct Folded<T>([[MaybeUninit<[f64; 8]>; 16]; 2], PhantomData<T>);
 
-/// The sums of eight rows, a lane each, from their lanes.
-#[inline(always)]
-fn folded_sums<S: Isa, T: Float>(s: S, folded: &Folded, first: usize) -> [Vector<S, f64>; 2] {
-    let mut lanes = [[Vector::zero(s); 2]; 8];
-    for k in 0..2 {
-        // What rounding took is not kept for float32.
-        if k == 0 || T::KEEPS_REST {
-            let mut rows = [std::ptr::null(); 16];
+impl<T: Float> Folded<T> {
+    /// What rounding took is not kept for float32.
+    const PARTS: usize = if T::KEEPS_REST { 2 } else { 1 };
+
+    /// For `count` rows: zeros in as many eights of rows as they need. (To fill all of it would cost a small call a
+    /// tenth of its time.)
+    #[inline(always)]
+    fn new(count: usize) -> Self {
+        let mut folded = Self([[MaybeUninit::uninit(); 16]; 2], PhantomData);
+        for part in &mut folded.0[..Self::PARTS] {
+            for row in &mut part[..if count > 8 { 16 } else { 8 }] {
+                row.write([0.0; 8]);
+            }
+        }
+        folded
+    }
+
+    #[inline(always)]
+    fn set<S: Isa>(&mut self, row: usize, sum: [Vector<S, f64>; 2]) {
+        for k in 0..Self::PARTS {
+            // SAFETY: a row of eight.
+            unsafe { sum[k].store(self.0[k][row].as_mut_ptr().cast()) };
+        }
+    }
+
+    /// The sums of eight rows, a lane each, from their lanes.
+    #[inline(always)]
+    fn add_lanes<S: Isa>(&self, s: S, first: usize) -> [Vector<S, f64>; 2] {
+        let mut lanes = [[Vector::zero(s); 2]; 8];
+        for k in 0..Self::PARTS {
             for l in (0..8).step_by(2) {
-                for i in 0..8 {
-                    rows[i] = &raw const folded.0[k][first + i][l];
-                }
+                let mut rows = [std::ptr::null(); 16];
                 let mut columns = [Simd::<f64>::splat(s, 0.0); 4];
-                // SAFETY: pairs of float64 in the array.
-                unsafe { Simd::<f64>::load_tile(s, &rows, &mut columns) };
+                // SAFETY: pairs of float64 in eight rows that `new` wrote.
+                unsafe {
+                    for i in 0..8 {
+                        rows[i] = self.0[k][first + i].as_ptr().cast::<f64>().add(l);
+                    }
+                    Simd::<f64>::load_tile(s, &rows, &mut columns);
+                }
                 lanes[l][k] = Vector(columns[0], s);
                 lanes[l + 1][k] = Vector(columns[1], s);
             }
         }
+        add_lanes::<S, T>(lanes)
     }
-    add_lanes::<S, T>(lanes)
 }
 
 /// Moves a row.

@@ -4,7 +4,7 @@
 use super::plan::Place;
 use super::{Call, Kind, Move, cancels, long, pack};
 use crate::element::Stored;
-use crate::math::exp::{Base, Exp};
+use crate::math::exp::{Base, Exp, peak};
 use crate::ops::{From, Params, RowOp, Stats};
 use crate::simd::{Float, Isa, Lanes, Simd, Vector};
 
@@ -98,7 +98,7 @@ impl<S: Isa + Simd<T>, T: Stored> Stage<S, T> {
         ties: Vector<S, T>,
         count: usize,
     ) -> Known<S, T> {
-        let [peak, peak_rest] = self.exp.pair(self.pivot);
+        let [own, own_rest] = self.exp.pair(self.pivot);
         let max = Vector::from_lanes(s, &self.max);
         let mut params = [[Vector::zero(s); 6]; 2];
         let mut special = self.special;
@@ -106,7 +106,7 @@ impl<S: Isa + Simd<T>, T: Stored> Stage<S, T> {
         for i in 0..2 {
             if i * 8 < count && i * 8 < T::LANES {
                 let [sum, rest] = halves[i];
-                let own = [T::widen_half(s, peak, i), T::widen_half(s, peak_rest, i)];
+                let own = [T::widen_half(s, own, i), T::widen_half(s, own_rest, i)];
                 let pivot = T::widen_half(s, self.pivot, i);
                 // SAFETY: eight of sixteen lanes.
                 let temperature = unsafe { Vector::load(s, self.temperature.0.as_ptr().add(8 * i)) };
@@ -117,7 +117,7 @@ impl<S: Isa + Simd<T>, T: Stored> Stage<S, T> {
                     temperature,
                     sum,
                     rest,
-                    peak: T::peak(s, pivot, temperature, T::widen_half(s, self.exp.octaves, i), own),
+                    peak: peak::<S, T>(s, pivot, temperature, T::widen_half(s, self.exp.octaves, i), own),
                     own: own[0],
                     ties: T::widen_half(s, ties, i),
                 });

@@ -20,7 +20,7 @@
 //! [m - CUT T, m]: at most 1.05 ULP (0.7 measured for float32 over all x in [-104, 0] at m = 0), non-decreasing in x.
 //! NaN gives NaN. Below m - CUT T the argument must be clamped to `floor` or the result be masked.
 
-use crate::simd::{Float, Lanes, Simd, Vector};
+use crate::simd::{Float, Isa, Lanes, Simd, Vector, pow2};
 
 /// log2(e), and ln 2 as a sum of two.
 const LOG2_E: f64 = std::f64::consts::LOG2_E;
@@ -218,10 +218,23 @@ impl<S: Simd<T>, T: Float> Exp<S, T> {
     }
 }
 
-/// exp(d) for |d| <= 0.4 in float64, at most 0.7 ULP.
+/// The exponential of the maximum `m` of a row of `T`, in the scale of [`Exp`] with `octaves` shifted out, as a pair with
+/// more digits than `T` has. `own` is [`Exp::pair`] of it: all that is needed for float64, while float32 has a better
+/// type at hand.
 #[inline(always)]
-pub(crate) fn of_small<S: Simd<f64>>(s: S, d: Vector<S, f64>) -> Vector<S, f64> {
-    let zero = Vector::zero(s);
-    let unscale = Vector::splat(s, 1.0 / (f64::KAPPA * crate::simd::pow2(f64::BIAS)));
-    Exp::new(s, &Base::new(1.0), zero).of(d) * unscale
+pub(crate) fn peak<S: Isa, T: Float>(
+    s: S,
+    m: Vector<S, f64>,
+    temperature: Vector<S, f64>,
+    octaves: Vector<S, f64>,
+    own: [Vector<S, f64>; 2],
+) -> [Vector<S, f64>; 2] {
+    if T::KEEPS_REST {
+        return own;
+    }
+    // |m / T| is at most 2e5, and d at most 0.4: what rounds here is far below float32.
+    let d = octaves.fused_neg_mul_add(Vector::splat(s, std::f64::consts::LN_2), m.div(temperature));
+    let e = Exp::new(s, &Base::new(1.0), Vector::zero(s)).of(d);
+    let scale = T::KAPPA * pow2(T::BIAS) / (f64::KAPPA * pow2(f64::BIAS));
+    [e * Vector::splat(s, scale), Vector::zero(s)]
 }

@@ -5,13 +5,47 @@ mod log_softmax;
 mod logsumexp;
 mod softmax;
 
-pub(crate) use log_softmax::LogSoftmax;
-pub(crate) use logsumexp::LogSumExp;
-pub(crate) use softmax::Softmax;
+use log_softmax::LogSoftmax;
+use logsumexp::LogSumExp;
+use softmax::Softmax;
 
 use crate::math::exp::Exp;
 use crate::row::Map;
 use crate::simd::{Float, Isa, Simd, Vector, two_sum};
+
+/// A function of the family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Op {
+    /// exp(x_i / T) / sum_j exp(x_j / T).
+    Softmax,
+    /// x_i / T - log sum_j exp(x_j / T).
+    LogSoftmax,
+    /// log sum_j exp(x_j): one number per row.
+    LogSumExp,
+}
+
+impl Op {
+    /// Whether the result has an element for each of the input's (else one number per row).
+    pub const fn is_elementwise(self) -> bool {
+        !matches!(self, Self::LogSumExp)
+    }
+
+    /// Calls `visitor` with what implements this op, for a temperature of 1 (`unit`) or any.
+    pub(crate) fn visit<V: OpVisitor>(self, unit: bool, visitor: V) -> V::Out {
+        match (self, unit) {
+            (Self::Softmax, _) => visitor.visit(Softmax),
+            (Self::LogSoftmax, true) => visitor.visit(LogSoftmax::<false>),
+            (Self::LogSoftmax, false) => visitor.visit(LogSoftmax::<true>),
+            (Self::LogSumExp, _) => visitor.visit(LogSumExp),
+        }
+    }
+}
+
+/// Work for any op.
+pub(crate) trait OpVisitor {
+    type Out;
+    fn visit<O: RowOp>(self, op: O) -> Self::Out;
+}
 
 /// What an op's `finish` is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,6 @@
 use std::ops::Add;
 
 use super::{Isa, Kernel, Simd, Vector};
-use crate::math::exp::of_small;
 
 mod sealed {
     pub trait Sealed {}
@@ -96,15 +95,6 @@ pub(crate) trait Float:
     fn from_halves<S: Isa + Simd<Self>>(s: S, halves: [Vector<S, f64>; 2]) -> Vector<S, Self>;
     /// Runs a kernel: the one place where `S: Isa` is known to have lanes of this type.
     fn enter<S: Isa, K: Kernel<Self>>(s: S, kernel: K) -> K::Out;
-    /// The exponential of the maximum `m`, in the scale of [`crate::math::exp::Exp`] with `octaves` shifted out, better
-    /// than this type can hold it; `own` is what the type makes of it.
-    fn peak<S: Isa>(
-        s: S,
-        m: Vector<S, f64>,
-        temperature: Vector<S, f64>,
-        octaves: Vector<S, f64>,
-        own: [Vector<S, f64>; 2],
-    ) -> [Vector<S, f64>; 2];
     /// `hi + lo` as (rounded to this type, the rest).
     fn split<S: Isa>(s: S, hi: Vector<S, f64>, lo: Vector<S, f64>) -> [Vector<S, f64>; 2];
 }
@@ -282,21 +272,6 @@ impl Float for f32 {
         kernel.run(s)
     }
     #[inline(always)]
-    fn peak<S: Isa>(
-        s: S,
-        m: Vector<S, f64>,
-        temperature: Vector<S, f64>,
-        octaves: Vector<S, f64>,
-        _: [Vector<S, f64>; 2],
-    ) -> [Vector<S, f64>; 2] {
-        // |m / T| is at most 2e5: what rounds here is far below float32.
-        let d = octaves.fused_neg_mul_add(Vector::splat(s, std::f64::consts::LN_2), m.div(temperature));
-        [
-            of_small(s, d) * Vector::splat(s, Self::KAPPA * pow2(Self::BIAS)),
-            Vector::zero(s),
-        ]
-    }
-    #[inline(always)]
     fn split<S: Isa>(s: S, hi: Vector<S, f64>, lo: Vector<S, f64>) -> [Vector<S, f64>; 2] {
         let sum = hi + lo;
         let [rounded, _] = s.widen(s.narrow([sum.0, sum.0]));
@@ -434,16 +409,6 @@ impl Float for f64 {
     #[inline(always)]
     fn enter<S: Isa, K: Kernel<Self>>(s: S, kernel: K) -> K::Out {
         kernel.run(s)
-    }
-    #[inline(always)]
-    fn peak<S: Isa>(
-        _: S,
-        _: Vector<S, f64>,
-        _: Vector<S, f64>,
-        _: Vector<S, f64>,
-        own: [Vector<S, f64>; 2],
-    ) -> [Vector<S, f64>; 2] {
-        own
     }
     #[inline(always)]
     fn split<S: Isa>(_: S, hi: Vector<S, f64>, lo: Vector<S, f64>) -> [Vector<S, f64>; 2] {
