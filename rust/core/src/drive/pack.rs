@@ -9,6 +9,7 @@ use crate::simd::{Float, Isa, Simd, Vector};
 ///
 /// # Safety
 /// The problem's arrays are valid; `to` is valid for writing `len` elements.
+#[inline(always)]
 pub(crate) unsafe fn pack<S: Isa + Simd<T>, T: Stored>(
     s: S,
     plan: &Plan<'_>,
@@ -20,24 +21,33 @@ pub(crate) unsafe fn pack<S: Isa + Simd<T>, T: Stored>(
     let problem = plan.problem;
     let x = &problem.x;
     let converts = x.dtype != problem.out.dtype || x.swapped;
-    // SAFETY: the walk stays within the row.
-    unsafe {
-        runs(plan, row, start, len, |place, step, done, count| {
-            let (from, to) = (x.ptr.offset(place.x), to.add(done));
-            let size = x.dtype.size() as isize;
-            let copied = !converts && step.x == size && T::visit(x.dtype, Load { s, from, to, count }).is_some();
-            if !copied {
-                gather(x.dtype, x.swapped, problem.out.dtype, from, step.x, to, count);
+    let mut done = 0;
+    while done < len {
+        let run = Run::find(plan, row, start + done, len - done);
+        // SAFETY: the run is part of the row.
+        unsafe {
+            let (from, to) = (x.ptr.offset(run.place.x), to.add(done));
+            let load = Load {
+                s,
+                from,
+                to,
+                count: run.count,
+            };
+            let neighbours = run.step.x == x.dtype.size() as isize;
+            if converts || !neighbours || T::visit(x.dtype, load).is_none() {
+                gather(x.dtype, x.swapped, problem.out.dtype, from, run.step.x, to, run.count);
             }
             if let Some(mask) = &problem.mask {
-                let truth = mask.ptr.offset(place.mask);
-                for i in 0..count {
-                    if *truth.offset(step.mask * i as isize) == 0 {
-                        *to.add(i) = T::NEG_INFINITY;
-                    }
-                }
+                blank(
+                    mask.ptr.offset(run.place.mask),
+                    run.step.mask,
+                    to,
+                    run.count,
+                    T::NEG_INFINITY,
+                );
             }
-        });
+        }
+        done += run.count;
     }
 }
 
@@ -45,6 +55,7 @@ pub(crate) unsafe fn pack<S: Isa + Simd<T>, T: Stored>(
 ///
 /// # Safety
 /// The problem's arrays are valid; `from` is valid for reading and writing `len` elements.
+#[inline(always)]
 pub(crate) unsafe fn unpack<S: Isa + Simd<T>, T: Stored>(
     s: S,
     plan: &Plan<'_>,
@@ -56,17 +67,14 @@ pub(crate) unsafe fn unpack<S: Isa + Simd<T>, T: Stored>(
 ) {
     let problem = plan.problem;
     let out = &problem.out;
-    // SAFETY: the walk stays within the row.
-    unsafe {
-        runs(plan, row, start, len, |place, step, done, count| {
-            let (from, to) = (from.add(done), out.ptr.offset(place.out));
+    let mut done = 0;
+    while done < len {
+        let run = Run::find(plan, row, start + done, len - done);
+        // SAFETY: the run is part of the row.
+        unsafe {
+            let (from, to) = (from.add(done), out.ptr.offset(run.place.out));
             if let Some(mask) = &problem.mask {
-                let truth = mask.ptr.offset(place.mask);
-                for i in 0..count {
-                    if *truth.offset(step.mask * i as isize) == 0 {
-                        *from.add(i) = masked;
-                    }
-                }
+                blank(mask.ptr.offset(run.place.mask), run.step.mask, from, run.count, masked);
             }
             // The result's dtype is always one that is computed in T.
             let _ = T::visit(
@@ -75,11 +83,36 @@ pub(crate) unsafe fn unpack<S: Isa + Simd<T>, T: Stored>(
                     s,
                     from,
                     to,
-                    step: step.out,
-                    count,
+                    step: run.step.out,
+                    count: run.count,
                 },
             );
-        });
+        }
+        done += run.count;
+    }
+}
+
+/// Sets the numbers whose truth is false.
+///
+/// # Safety
+/// `truth` and `step` name `count` bytes; `to` is valid for reading and writing `count` numbers.
+#[inline(always)]
+unsafe fn blank<T: Float>(truth: *const u8, step: isize, to: *mut T, count: usize, value: T) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if step == 1 {
+            // Without a branch, so that it becomes vector code.
+            for i in 0..count {
+                let (p, kept) = (to.add(i), *truth.add(i) != 0);
+                *p = if kept { *p } else { value };
+            }
+        } else {
+            for i in 0..count {
+                if *truth.offset(step.wrapping_mul(i as isize)) == 0 {
+                    *to.add(i) = value;
+                }
+            }
+        }
     }
 }
 
@@ -87,6 +120,7 @@ pub(crate) unsafe fn unpack<S: Isa + Simd<T>, T: Stored>(
 ///
 /// # Safety
 /// The problem's arrays are valid.
+#[inline(always)]
 pub(crate) unsafe fn write_value<S: Isa + Simd<T>, T: Stored>(s: S, plan: &Plan<'_>, row: Place, value: T) {
     let out = &plan.problem.out;
     let mut value = value;
@@ -106,23 +140,34 @@ pub(crate) unsafe fn write_value<S: Isa + Simd<T>, T: Stored>(s: S, plan: &Plan<
     }
 }
 
-/// Calls `f(place, step, elements before, count)` for each run along the innermost reduced axis.
-#[inline(always)]
-unsafe fn runs(plan: &Plan<'_>, row: Place, start: usize, len: usize, mut f: impl FnMut(Place, Place, usize, usize)) {
-    let base = |offset: Place| row.plus(offset, 1);
-    let axes = plan.reduced();
-    let Some(inner) = axes.last() else {
-        if len > 0 {
-            f(row, Place::default(), 0, 1);
+/// Elements of a row along its innermost axis.
+struct Run {
+    place: Place,
+    step: Place,
+    count: usize,
+}
+
+impl Run {
+    /// From element `start` of the row at `row` on, at most `limit` of them.
+    #[inline(always)]
+    fn find(plan: &Plan<'_>, row: Place, start: usize, limit: usize) -> Self {
+        match plan.reduced() {
+            [] => Self {
+                place: row,
+                step: Place::ORIGIN,
+                count: 1,
+            },
+            [axis] => Self {
+                place: row.plus(axis.step, start),
+                step: axis.step,
+                count: limit,
+            },
+            [.., inner] => Self {
+                place: row.plus(plan.element(start), 1),
+                step: inner.step,
+                count: limit.min(inner.len - start % inner.len),
+            },
         }
-        return;
-    };
-    let mut done = 0;
-    while done < len {
-        let j = start + done;
-        let count = (inner.len - j % inner.len).min(len - done);
-        f(base(plan.element(j)), inner.step, done, count);
-        done += count;
     }
 }
 
@@ -130,6 +175,7 @@ unsafe fn runs(plan: &Plan<'_>, row: Place, start: usize, len: usize, mut f: imp
 ///
 /// # Safety
 /// `from` and `step` name `count` elements; `to` is valid for writing them.
+#[inline(never)]
 unsafe fn gather<T: Float>(
     dtype: Dtype,
     swapped: bool,

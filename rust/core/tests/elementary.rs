@@ -1,0 +1,35 @@
+//! The elementary functions by a walk through the floats in steps of a prime: the seconds' version of `exhaustive.rs`.
+
+mod common;
+
+use common::elementary::{self, MAXIMA_F32, MAXIMA_F64};
+use common::report;
+
+/// A prime, so that all low bits are met: some 100,000 arguments for each maximum.
+const STRIDE_F32: usize = 20_011;
+const SAMPLES_F64: usize = 20_000;
+
+#[test]
+fn exp_f32_is_within_its_contract() {
+    report(&elementary::exp_f32(&MAXIMA_F32, STRIDE_F32));
+}
+
+#[test]
+fn exp_f64_is_within_its_contract() {
+    report(&elementary::exp_f64(&MAXIMA_F64, SAMPLES_F64));
+}
+
+#[test]
+fn exp_of_other_temperatures_is_within_its_contract() {
+    report(&elementary::exp_of_temperatures(20_000));
+}
+
+#[test]
+fn log1p_f32_is_within_its_contract() {
+    report(&elementary::log1p_f32(STRIDE_F32));
+}
+
+#[test]
+fn log1p_f64_is_within_its_contract() {
+    report(&elementary::log1p_f64(100_000));
+}
