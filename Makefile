@@ -37,8 +37,8 @@ group = .venv/stamps/group-$(1)-$(GROUPS_SUM)
 help: ## list the verbs
 	@sed -n 's/^\([a-z]*\):.*## /  make \1|/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
 
-demo: $(call group,demo) $(PACKAGE) ## build in release mode and classify the files of a real folder (ARGS="FOLDER --top 3")
-	$(PY) examples/classify_files.py $(ARGS)
+demo: $(call group,demo) $(PACKAGE) ## build in release mode and classify 1500 real files (ARGS="FOLDER --top 3" for others)
+	$(PY) examples/classify_files.py $(or $(ARGS),--limit 1500)
 
 test: test-rust test-python ## run the Rust and the Python tests (ARGS="-k name" goes to pytest)
 

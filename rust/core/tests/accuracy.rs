@@ -27,6 +27,9 @@ const LOGSUMEXP_F32_CANCELLED: f64 = 8.0;
 const HALVES: f64 = 0.51;
 /// Rows below this length have the limits called short.
 const SHORT: usize = 64;
+/// As do, in log_softmax, rows whose log1p(s) is below this (a probability is above 0.6): there s may be one exponential,
+/// whose error nothing averages out.
+const CERTAIN: f64 = 0.5;
 
 /// Elements of a row that is computed block by block, in both types.
 const LONG: usize = (1 << 18) + 5;
@@ -208,7 +211,7 @@ impl Kind {
         let short = recipe.n < SHORT;
         match op {
             Op::Softmax => Self::Softmax,
-            Op::LogSoftmax if short => Self::LogSoftmaxShort,
+            Op::LogSoftmax if short || truth.log < CERTAIN => Self::LogSoftmaxShort,
             Op::LogSoftmax => Self::LogSoftmax,
             // Where the promise is one for the result itself, in any dtype but float64.
             Op::LogSumExp
@@ -225,8 +228,8 @@ impl Kind {
     fn name(self) -> String {
         match self {
             Self::Softmax => "softmax".to_owned(),
-            Self::LogSoftmaxShort => format!("log_softmax, n < {SHORT}"),
-            Self::LogSoftmax => format!("log_softmax, n >= {SHORT}"),
+            Self::LogSoftmaxShort => format!("log_softmax, n < {SHORT} or p > 0.6"),
+            Self::LogSoftmax => format!("log_softmax, n >= {SHORT}, p < 0.6"),
             Self::LogSumExpShort => format!("logsumexp, n < {SHORT}"),
             Self::LogSumExp => format!("logsumexp, n >= {SHORT}"),
             Self::LogSumExpCancelled => "logsumexp, cancelling".to_owned(),

@@ -55,6 +55,7 @@ const LOW_FLOORS: &[&str] = &[
 ];
 /// Functions of the crate's lower floors that may stand on their own, and why.
 const OUTLINED: &[(&str, &str)] = &[
+    ("softmax_core::ops::Op", "the name of what was asked for"),
     ("math::exp::Base<T>::new", "scalar, once for a temperature"),
     ("Float>::scaled_difference", "scalar, for rare rows"),
     ("ops::log_softmax::LogSoftmax", "drop glue and Debug of the op's type"),
@@ -147,14 +148,26 @@ impl Program {
         })
     }
 
-    /// Whom an instruction calls.
-    fn callee(&self, instruction: &Instruction) -> Option<String> {
-        let operand = instruction.text.strip_prefix("call")?.trim();
-        // `call 22a160 <name>`, `call *0x91866(%rip)  # 39eff8 <_DYNAMIC+0x490>`, `call *%rax`.
+    /// Whom the `i`-th instruction of a function calls.
+    fn callee(&self, function: &Function, i: usize) -> Option<String> {
+        let operand = function.code[i].text.strip_prefix("call")?.trim();
+        // `call 22a160 <name>`, `call *0x91866(%rip)  # 39eff8 <_DYNAMIC+0x490>`, `call *%rbx`.
         let address = |text: &str| u64::from_str_radix(text.split_whitespace().next()?, 16).ok();
-        let name = match operand.split_once("# ") {
-            Some((_, slot)) => address(slot).and_then(|slot| self.slots.get(&slot)),
+        let slot = |text: &str| {
+            let (_, slot) = text.split_once("# ")?;
+            self.slots.get(&address(slot)?)
+        };
+        let name = match operand.strip_prefix('*') {
             None => address(operand).and_then(|target| self.names.get(&target)),
+            Some(register) if register.starts_with('%') => {
+                // Loaded from a slot before: `mov 0x91866(%rip),%rbx  # 39eff8 <_DYNAMIC+0x490>`.
+                let loads = format!(",{register} ");
+                let mut before = function.code[..i].iter().rev();
+                before
+                    .find(|code| code.text.starts_with("mov") && code.text.contains(&loads))
+                    .and_then(|code| slot(&code.text))
+            }
+            Some(_) => slot(operand),
         };
         Some(name.cloned().unwrap_or_else(|| operand.to_owned()))
     }
@@ -272,8 +285,8 @@ fn kernels_are_compiled_for_their_level_in_one_piece() {
             let hot = function.hot_loops();
             without += usize::from(hot.is_empty());
             loops += hot.len();
-            for (i, code) in function.code.iter().enumerate() {
-                let Some(callee) = program.callee(code) else {
+            for i in 0..function.code.len() {
+                let Some(callee) = program.callee(function, i) else {
                     continue;
                 };
                 let is_hot = hot.iter().any(|&(start, end)| (start..=end).contains(&i));
@@ -305,8 +318,8 @@ fn kernels_are_compiled_for_their_level_in_one_piece() {
     // An intrinsic with a body of its own was called from code that is not compiled for its level.
     let mut callers: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for function in &program.functions {
-        for code in &function.code {
-            if let Some(callee) = program.callee(code)
+        for i in 0..function.code.len() {
+            if let Some(callee) = program.callee(function, i)
                 && callee.contains("core_arch::x86")
                 && !callee.contains("xgetbv") // the detection itself
                 && !debug(&callee)

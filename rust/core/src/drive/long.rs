@@ -454,6 +454,8 @@ impl<T: Float> Long<T> {
 pub(super) unsafe fn refined<T: Stored, O: RowOp>(call: &Call<'_, T, O>, place: Place, scratch: *mut f64) -> T {
     let n = call.plan.n;
     let level = crate::simd::plain();
+    // The block follows rows of float32; its size leaves room for this.
+    let scratch = scratch.map_addr(|address| address.next_multiple_of(align_of::<f64>()));
     let mut m = f64::NEG_INFINITY;
     for start in (0..n).step_by(BLOCK) {
         let len = BLOCK.min(n - start);

@@ -404,8 +404,8 @@ fn cancels<T: Stored>(max: f64, value: T, log: T) -> bool {
     T::DTYPE != Dtype::F64 && value.to_f64().abs() < max.abs().max(log.to_f64()) / 4.0
 }
 
-/// Scratch for one block in float64.
-const REFINE_BYTES: usize = long::BLOCK * 8;
+/// Scratch for one block in float64, wherever it starts.
+const REFINE_BYTES: usize = long::BLOCK * 8 + 8;
 
 /// Scratch memory of a call, kept by the calling thread for its next call.
 struct Scratch {

@@ -39,12 +39,14 @@ impl<const SCALED: bool> RowOp for LogSoftmax<SCALED> {
         let [hi, lo] = two_sum(scaled, log);
         let [hi, lo] = T::split(s, hi, lo + scaled_lo);
         let [inverse, inverse_lo] = T::split(s, inverse, inverse_lo);
+        // At a temperature of 1 among others the bits are those of no temperature: nothing is taken for the maximum then.
+        let pivot = Vector::splat(s, f64::NAN).select(stats.temperature.equal(one), stats.pivot);
         [
             zero - inverse,
             zero - inverse_lo,
             zero - hi,
             zero - lo,
-            stats.pivot,
+            pivot,
             zero - log,
         ]
     }
