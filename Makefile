@@ -16,7 +16,7 @@
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .SUFFIXES:
-.PHONY: help demo test test-rust test-python check check-rust check-python check-docs docs exhaustive wheel fmt clean rust FORCE
+.PHONY: help bench demo test test-rust test-python check check-rust check-python check-docs docs exhaustive wheel fmt clean rust FORCE
 
 # What an outer environment may set and what would lead another Python, or pip, elsewhere.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV CONDA_PREFIX PIP_USER PIP_TARGET PIP_PREFIX PIP_REQUIRE_VIRTUALENV
@@ -69,11 +69,14 @@ check-docs: $(call group,docs) $(PACKAGE)
 	@echo '==> docs'
 	$(PY) -m sphinx -q -W --keep-going -n -E -b html docs docs/_build/html
 
+bench: $(call group,bench) $(PACKAGE) ## compare with other libraries on one pinned CPU (ARGS="--ops softmax --shapes 1x10")
+	$(if $(shell command -v taskset),taskset -c 0) $(PY) benches/rivals.py $(ARGS)
+
 docs: check-docs ## build the documentation into docs/_build/html
 	@echo 'docs/_build/html/index.html'
 
 exhaustive: | rust ## check exp on every float32 of its range: minutes
-	cargo test --release $(LOCKED) -p softmax-core --test exhaustive -- --ignored --nocapture
+	cargo test --release $(LOCKED) -p softmax-core --test codegen --test exhaustive -- --include-ignored --nocapture --test-threads=1
 
 wheel: $(call group,build) | rust ## build a release wheel and the source distribution into dist/
 	rm -rf dist
