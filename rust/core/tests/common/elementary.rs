@@ -103,22 +103,26 @@ fn parallel(count: usize, f: impl Fn(usize) -> Vec<Found> + Sync) -> Vec<Found> 
     })
 }
 
+/// At temperatures other than 1 neighbouring floats may come out in the wrong order this often.
+const RARE: f64 = 1e-5;
+
 /// A table of results, and what broke the contract.
 struct Report {
     title: String,
     limit: f64,
-    monotone: bool,
+    /// Which part of the results may be less than that of the argument before; none where that is not counted.
+    inverted: Option<f64>,
     rows: Vec<Vec<String>>,
     failures: Vec<String>,
 }
 
 impl Report {
-    fn new(title: &str, limit: f64, monotone: bool) -> Self {
+    fn new(title: &str, limit: f64, inverted: Option<f64>) -> Self {
         let head = ["m", "T", "level", "arguments", "max ULP", "at", "inversions"];
         Self {
             title: title.to_owned(),
             limit,
-            monotone,
+            inverted,
             rows: vec![head.map(str::to_owned).to_vec()],
             failures: Vec::new(),
         }
@@ -133,7 +137,7 @@ impl Report {
                 found.count.to_string(),
                 format!("{:.4}", found.ulps),
                 format!("{:e}", found.at),
-                if self.monotone {
+                if self.inverted.is_some() {
                     found.inversions.to_string()
                 } else {
                     "-".to_owned()
@@ -146,7 +150,10 @@ impl Report {
                     found.ulps, found.at, found.count, self.limit
                 ));
             }
-            if self.monotone && found.inversions > 0 {
+            if self
+                .inverted
+                .is_some_and(|part| found.inversions as f64 > part * found.count as f64)
+            {
                 self.failures.push(format!(
                     "{row}: {} results are less than that of the argument before, the first at {:e}",
                     found.inversions, found.inverted
@@ -233,7 +240,7 @@ fn check_exp_f32(m: f32, temperature: f64, arguments: &[f32]) -> Vec<Found> {
 
 /// exp of float32 over every `stride`-th float of [m - 104, m] for each m.
 pub fn exp_f32(maxima: &[f32], stride: usize) -> String {
-    let mut report = Report::new("exp, float32", EXP, true);
+    let mut report = Report::new("exp, float32", EXP, Some(0.0));
     for &m in maxima {
         let low = (f64::from(m) - 104.0) as f32;
         let found = each_float(low, m, stride, |arguments| check_exp_f32(m, 1.0, arguments));
@@ -297,7 +304,7 @@ fn sample_f64(m: f64, width: f64, count: usize, random: &mut Random) -> Vec<f64>
 
 /// exp of float64 over some `count` numbers of [m - 745, m] for each m.
 pub fn exp_f64(maxima: &[f64], count: usize) -> String {
-    let mut report = Report::new("exp, float64", EXP, true);
+    let mut report = Report::new("exp, float64", EXP, Some(0.0));
     for &m in maxima {
         report.add(
             m,
@@ -320,7 +327,7 @@ fn each_sample(count: usize, check: impl Fn(&mut Random, usize) -> Vec<Found> + 
 
 /// exp(x / T) over some `count` numbers for each T and m, both types.
 pub fn exp_of_temperatures(count: usize) -> String {
-    let mut report = Report::new("exp(x / T), float32", EXP, true);
+    let mut report = Report::new("exp(x / T), float32", EXP, Some(RARE));
     for temperature in [0.7, 3.0, 1e-3, 2e-5, 5e4] {
         for m in [0.0, 17.3, -300.0, 1.9e5] {
             let m = (m * temperature) as f32;
@@ -336,7 +343,7 @@ pub fn exp_of_temperatures(count: usize) -> String {
         }
     }
     let first = report.finish();
-    let mut report = Report::new("exp(x / T), float64", EXP, true);
+    let mut report = Report::new("exp(x / T), float64", EXP, Some(RARE));
     for temperature in [0.7, 3.0, 1e-3, 1e-25, 1e25] {
         for m in [0.0, 17.3, -300.0, 1e13] {
             let m = m * temperature;
@@ -354,7 +361,7 @@ const LOG1P_END: f64 = (1_u64 << 40) as f64;
 
 /// log1p of float32 over every `stride`-th float of [0, 2^40].
 pub fn log1p_f32(stride: usize) -> String {
-    let mut report = Report::new("log1p, float32, [0, 2^40]", LOG1P, false);
+    let mut report = Report::new("log1p, float32, [0, 2^40]", LOG1P, None);
     let least = f64::from(f32::MIN_POSITIVE);
     let found = each_float(0.0, LOG1P_END as f32, stride, |arguments| {
         let reference: Vec<f64> = arguments.iter().map(|&s| f64::from(s).ln_1p()).collect();
@@ -377,7 +384,7 @@ pub fn log1p_f32(stride: usize) -> String {
 
 /// log1p of float64 over some `count` numbers of [0, 2^40].
 pub fn log1p_f64(count: usize) -> String {
-    let mut report = Report::new("log1p, float64, [0, 2^40]", LOG1P, false);
+    let mut report = Report::new("log1p, float64, [0, 2^40]", LOG1P, None);
     let found = each_sample(count, |random, count| {
         let mut arguments: Vec<f64> = (0..count)
             .map(|i| match i % 3 {
