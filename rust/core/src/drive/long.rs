@@ -124,6 +124,8 @@ pub(super) struct Long<T> {
     known: Option<Known<T>>,
     /// The whole row's state, when it is finished.
     state: State,
+    /// The result of a reduction that was done again in float64.
+    refined: Option<T>,
 }
 
 // SAFETY: each thread writes to the states of spans of its own.
@@ -162,36 +164,23 @@ pub(super) unsafe fn run<T: Stored, O: RowOp>(call: &Call<'_, T, O>, control: &d
 }
 
 unsafe fn row<T: Stored, O: RowOp>(call: &Call<'_, T, O>, place: Place, control: &dyn Control) -> Result<(), Error> {
-    let temperature = call.plan.temperature(place);
-    let mut long = Long {
-        place,
-        first: 0,
-        states: [const { UnsafeCell::new(State::EMPTY) }; SPANS],
-        base: call.base(temperature),
-        temperature,
-        known: None,
-        state: State::EMPTY,
-    };
     // SAFETY: the caller's promise.
     unsafe {
-        let mut state = measure_all(call, &mut long, control)?;
-        if state.max.is_finite() {
-            let m = T::from_f64(state.max);
-            let mut known = Known { pivot: m, moved: None };
-            if let Kind::Far(by) = Kind::of(m, &long.base, temperature) {
-                known = Known {
-                    pivot: by.pivot,
-                    moved: Some(by),
-                };
-                long.temperature = by.temperature;
-                long.base = Base::new(by.temperature);
-            }
-            long.known = Some(known);
-            if state.far {
-                state = State {
-                    max: state.max,
-                    ..measure_all(call, &mut long, control)?
-                };
+        let (mut long, state) = measure_row(call, place, control)?;
+        if O::FROM == From::Nothing && !T::KEEPS_REST && state.max.is_finite() {
+            let pivot = long.known.map_or(0.0, |known| known.pivot.to_f64());
+            let stats = state.stats::<_, T>(crate::simd::plain(), pivot, long.temperature);
+            let [value, log] = {
+                let row = call.op.row::<_, T>(&stats);
+                [row[0].lane(0), row[1].lane(0)]
+            };
+            if cancels(state.max, T::from_f64(value), T::from_f64(log)) {
+                // The same passes in float64, on as many threads and as easily interrupted.
+                let wide = Call::<f64, O>::new(call.level, call.plan.problem, call.op);
+                let (wide_long, wide_state) = measure_row(&wide, place, control)?;
+                let pivot = wide_long.known.map_or(0.0, |known| known.pivot);
+                let stats = wide_state.stats::<_, f64>(crate::simd::plain(), pivot, wide_long.temperature);
+                long.refined = Some(T::from_f64(call.op.row::<_, f64>(&stats)[0].lane(0)));
             }
         }
         long.state = state;
@@ -210,6 +199,49 @@ unsafe fn row<T: Stored, O: RowOp>(call: &Call<'_, T, O>, place: Place, control:
             |units, scratch| Step::Finish { long, units, scratch },
         )
     }
+}
+
+/// A row's state, with all that a `Long` knows before it is finished.
+unsafe fn measure_row<T: Stored, O: RowOp>(
+    call: &Call<'_, T, O>,
+    place: Place,
+    control: &dyn Control,
+) -> Result<(Long<T>, State), Error> {
+    let temperature = call.plan.temperature(place);
+    let mut long = Long {
+        place,
+        first: 0,
+        states: [const { UnsafeCell::new(State::EMPTY) }; SPANS],
+        base: call.base(temperature),
+        temperature,
+        known: None,
+        state: State::EMPTY,
+        refined: None,
+    };
+    // SAFETY: the caller's promise.
+    let mut state = unsafe { measure_all(call, &mut long, control)? };
+    if state.max.is_finite() {
+        let m = T::from_f64(state.max);
+        let mut known = Known { pivot: m, moved: None };
+        if let Kind::Far(by) = Kind::of(m, &long.base, temperature) {
+            known = Known {
+                pivot: by.pivot,
+                moved: Some(by),
+            };
+            long.temperature = by.temperature;
+            long.base = Base::new(by.temperature);
+        }
+        long.known = Some(known);
+        if state.far {
+            // SAFETY: the caller's promise.
+            let again = unsafe { measure_all(call, &mut long, control)? };
+            state = State {
+                max: state.max,
+                ..again
+            };
+        }
+    }
+    Ok((long, state))
 }
 
 /// The state of the whole row, span after span.
@@ -390,8 +422,8 @@ pub(super) unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp>(
         if O::FROM == From::Nothing {
             let value = if max.is_nan() {
                 T::NAN
-            } else if max.is_finite() && cancels(max, params[0].lane(0), params[1].lane(0)) {
-                refined(call, long.place, scratch.add(2 * BLOCK).cast())
+            } else if let Some(refined) = long.refined {
+                refined
             } else if max.is_finite() {
                 params[0].lane(0)
             } else {

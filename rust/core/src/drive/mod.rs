@@ -40,7 +40,8 @@ const LONG_BYTES: usize = 1 << 20;
 /// See there.
 pub(crate) unsafe fn run(level: Supported, problem: &Problem<'_>, control: &dyn Control) -> Result<(), Error> {
     let unit = matches!(problem.temperature, Temperature::One(t) if t == 1.0);
-    match problem.out.dtype {
+    // The constants of a temperature are computed here, outside of any kernel.
+    with_default_mode(|| match problem.out.dtype {
         Dtype::F64 => problem.op.visit(
             unit,
             Run::<f64> {
@@ -59,7 +60,7 @@ pub(crate) unsafe fn run(level: Supported, problem: &Problem<'_>, control: &dyn 
                 float: PhantomData,
             },
         ),
-    }
+    })
 }
 
 /// A valid problem whose arithmetic runs in `T`.

@@ -27,6 +27,8 @@ impl<const SCALED: bool> RowOp for LogSoftmax<SCALED> {
         if !SCALED {
             let [hi, lo] = two_sum(stats.pivot, log);
             let [hi, lo] = T::split(s, hi, lo);
+            // Where the maximum is all there is, x - hi is +0, also for -0.
+            let hi = stats.pivot.select(log.equal(zero), hi);
             return [hi, lo, zero, zero, zero, zero];
         }
         // 1 / T and m / T as pairs.

@@ -20,7 +20,9 @@ impl RowOp for LogSumExp {
     fn row<S: Isa, T: Float>(self, stats: &Stats<S>) -> Params<Vector<S, f64>> {
         let zero = Vector::zero(stats.sum.1);
         let log = log1p(stats.tail());
-        [stats.max + log, log, zero, zero, zero, zero]
+        // Of one element, that element: also -0.
+        let value = stats.max.select(log.equal(zero), stats.max + log);
+        [value, log, zero, zero, zero, zero]
     }
 
     #[inline(always)]

@@ -42,7 +42,8 @@ pub(crate) trait Float:
     const CUT: f64;
     /// Largest |x TABLE_SIZE log2(e) / T| at which the exponent shift is used.
     const SHIFT_LIMIT: f64;
-    /// Temperatures from 1/this to this go through the exponent shift: their powers up to the degree stay normal.
+    /// Temperatures from 1/this to this go through the exponent shift: their powers up to the degree stay normal, and the
+    /// low part of the inverse stays below 1, so that its product with any finite number is finite.
     const TEMPERATURE_LIMIT: f64;
 
     /// The bits of the mantissa.
@@ -308,7 +309,7 @@ impl Float for f64 {
     const BIAS: i32 = 128;
     const CUT: f64 = 790.0;
     const SHIFT_LIMIT: f64 = 7.0e13; // 2^46
-    const TEMPERATURE_LIMIT: f64 = 1.0e30;
+    const TEMPERATURE_LIMIT: f64 = 1.0e15;
 
     const MANTISSA_MASK: Self = Self::from_bits(0x000f_ffff_ffff_ffff);
     const SQRT_HALF_OFFSET: Self = Self::from_bits(0x3ff0_0000_0000_0000 - 0x3fe6_a09e_667f_3bcd);

@@ -148,7 +148,7 @@ const VARIABLE: &str = "SOFTMAX_RS_SIMD";
 
 fn read_environment() -> Result<Supported, Error> {
     let names = || Level::all_supported().map(Level::name).collect::<Vec<_>>().join(", ");
-    let Some(value) = std::env::var_os(VARIABLE) else {
+    let Some(value) = std::env::var_os(VARIABLE).filter(|value| !value.is_empty()) else {
         let best = Level::all_supported().last().unwrap_or(Level::Portable);
         return Ok(Supported(best));
     };

@@ -6,25 +6,28 @@
 
 use arch::{DEFAULT, FLAGS, Mode, read, write};
 
-/// Runs `f` in the default mode (round to nearest even, subnormal numbers kept, no traps) and leaves the mode as found.
+/// Runs `f` in the default mode (round to nearest even, subnormal numbers kept, no traps) and leaves the register as
+/// found, the records of exceptions included.
 #[inline(always)]
 pub(crate) fn with_default_mode<R>(f: impl FnOnce() -> R) -> R {
     let found = read();
-    // The exception flags are records, not modes.
-    if found & !FLAGS == DEFAULT {
-        return f();
-    }
     let _restore = Restore(found);
-    write(DEFAULT);
+    // The exception flags are records, not modes.
+    if found & !FLAGS != DEFAULT {
+        write(DEFAULT);
+    }
     f()
 }
 
-/// Puts the mode back, also when a panic unwinds.
+/// Puts the register back, also when a panic unwinds.
 struct Restore(Mode);
 
 impl Drop for Restore {
+    #[inline(always)]
     fn drop(&mut self) {
-        write(self.0);
+        if read() != self.0 {
+            write(self.0);
+        }
     }
 }
 
