@@ -86,7 +86,7 @@ class Function:
         return tuple(n for a, n in enumerate(shape) if a not in axes)
 
     def check(self, actual, dtype, *arrays, label="", **call):
-        """Fail if `actual` is further from the reference than numerics.md allows. Rows lie along the last axis."""
+        """Fail if `actual` is further from the reference than the README allows. Rows lie along the last axis."""
         expected = self.reference(*arrays, axis=-1, **call)
         n = arrays[0].shape[-1]
         limit, scale = self.limit(expected, dtype, n, *arrays, axis=-1, **call)

@@ -16,9 +16,8 @@ NEEDS = {
     "portable": set(),
     "avx2": {"avx2", "fma", "f16c"},
     "avx512": {"avx512f", "avx512bw", "avx512dq", "avx512vl", "fma", "f16c"},
-    "neon": {"asimd"},
 }
-ORDER = ("portable", "neon", "avx2", "avx512")  # each is better than those before it, where the CPU has it
+ORDER = ("portable", "avx2", "avx512")  # each is better than those before it, where the CPU has it
 
 
 def cpu_features():

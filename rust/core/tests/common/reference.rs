@@ -216,7 +216,7 @@ pub struct Truth {
     pub log: f64,
 }
 
-/// By the book (numerics.md section 2): m the maximum, s the sum of exp((x_j - m) / T) over the others,
+/// By the book (Blanchard, Higham and Higham 2021): m the maximum, s the sum of exp((x_j - m) / T) over the others,
 /// p_i = exp((x_i - m) / T) / (1 + s), log p_i = (x_i - m) / T - log(1 + s), logsumexp = m / T + log(1 + s).
 ///
 /// float64 rows need the wide numbers. For the other types float64 is wide: its errors are some 2^-26 of their ulps.
