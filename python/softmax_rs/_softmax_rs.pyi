@@ -10,12 +10,25 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 __all__ = [
     "__version__",
+    "cross_entropy",
+    "cross_entropy_hvp",
+    "cross_entropy_with_grad",
     "get_num_threads",
     "log_softmax",
+    "log_softmax_backward",
+    "log_softmax_jacobian",
+    "log_softmax_jvp",
+    "log_softmax_vjp",
     "logsumexp",
+    "logsumexp_jvp",
+    "logsumexp_vjp",
     "set_num_threads",
     "simd_level",
     "softmax",
+    "softmax_backward",
+    "softmax_jacobian",
+    "softmax_jvp",
+    "softmax_vjp",
     "threads",
 ]
 
@@ -25,6 +38,11 @@ _Exact: TypeAlias = NDArray[np.integer[Any]] | NDArray[np.bool_]  # computed in 
 
 _Float = TypeVar("_Float", np.float16, np.float32, np.float64)
 _Out = TypeVar("_Out", bound=NDArray[Any])
+
+_Single: TypeAlias = NDArray[np.float16] | NDArray[np.float32]  # the loss is float32
+_Double: TypeAlias = NDArray[np.float64] | _Exact | _Floats  # the loss is float64
+_One: TypeAlias = Literal["mean", "sum"]
+_Reduction: TypeAlias = Literal["none", "sum", "mean"]
 
 __version__: Final[str]
 
@@ -183,6 +201,677 @@ def logsumexp(
     where: ArrayLike | None = None,
     out: None = None,
     dtype: DTypeLike | None = None,
+) -> Any: ...
+
+# Products: two arrays of one dtype keep it, and so does an array with a number of Python's. Mixed dtypes are Any.
+
+@overload
+def softmax_jvp(
+    x: ArrayLike,
+    t: ArrayLike,
+    axis: _Axis = -1,
+    *,
+    temperature: ArrayLike = 1.0,
+    where: ArrayLike | None = None,
+    out: _Out,
+) -> _Out: ...
+@overload
+def softmax_jvp(
+    x: NDArray[_Float],
+    t: NDArray[_Float] | float,
+    axis: _Axis = -1,
+    *,
+    temperature: ArrayLike = 1.0,
+    where: ArrayLike | None = None,
+    out: None = None,
+) -> NDArray[_Float]: ...
+@overload
+def softmax_jvp(
+    x: _Exact | _Floats,
+    t: _Exact | _Floats,
+    axis: _Axis = -1,
+    *,
+    temperature: ArrayLike = 1.0,
+    where: ArrayLike | None = None,
+    out: None = None,
+) -> NDArray[np.float64]: ...
+@overload
+def softmax_jvp(
+    x: ArrayLike,
+    t: ArrayLike,
+    axis: _Axis = -1,
+    *,
+    temperature: ArrayLike = 1.0,
+    where: ArrayLike | None = None,
+    out: None = None,
+) -> Any: ...
+@overload
+def softmax_vjp(
+    x: ArrayLike,
+    g: ArrayLike,
+    axis: _Axis = -1,
+    *,
+    temperature: ArrayLike = 1.0,
+    where: ArrayLike | None = None,
+    out: _Out,
+) -> _Out: ...
+@overload
+def softmax_vjp(
+    x: NDArray[_Float],
+    g: NDArray[_Float] | float,
+    axis: _Axis = -1,
+    *,
+    temperature: ArrayLike = 1.0,
+    where: ArrayLike | None = None,
+    out: None = None,
+) -> NDArray[_Float]: ...
+@overload
+def softmax_vjp(
+    x: _Exact | _Floats,
+    g: _Exact | _Floats,
+    axis: _Axis = -1,
+    *,
+    temperature: ArrayLike = 1.0,
+    where: ArrayLike | None = None,
+    out: None = None,
+) -> NDArray[np.float64]: ...
+@overload
+def softmax_vjp(
+    x: ArrayLike,
+    g: ArrayLike,
+    axis: _Axis = -1,
+    *,
+    temperature: ArrayLike = 1.0,
+    where: ArrayLike | None = None,
+    out: None = None,
+) -> Any: ...
+@overload
+def log_softmax_jvp(
+    x: ArrayLike,
+    t: ArrayLike,
+    axis: _Axis = -1,
+    *,
+    temperature: ArrayLike = 1.0,
+    where: ArrayLike | None = None,
+    out: _Out,
+) -> _Out: ...
+@overload
+def log_softmax_jvp(
+    x: NDArray[_Float],
+    t: NDArray[_Float] | float,
+    axis: _Axis = -1,
+    *,
+    temperature: ArrayLike = 1.0,
+    where: ArrayLike | None = None,
+    out: None = None,
+) -> NDArray[_Float]: ...
+@overload
+def log_softmax_jvp(
+    x: _Exact | _Floats,
+    t: _Exact | _Floats,
+    axis: _Axis = -1,
+    *,
+    temperature: ArrayLike = 1.0,
+    where: ArrayLike | None = None,
+    out: None = None,
+) -> NDArray[np.float64]: ...
+@overload
+def log_softmax_jvp(
+    x: ArrayLike,
+    t: ArrayLike,
+    axis: _Axis = -1,
+    *,
+    temperature: ArrayLike = 1.0,
+    where: ArrayLike | None = None,
+    out: None = None,
+) -> Any: ...
+@overload
+def log_softmax_vjp(
+    x: ArrayLike,
+    g: ArrayLike,
+    axis: _Axis = -1,
+    *,
+    temperature: ArrayLike = 1.0,
+    where: ArrayLike | None = None,
+    out: _Out,
+) -> _Out: ...
+@overload
+def log_softmax_vjp(
+    x: NDArray[_Float],
+    g: NDArray[_Float] | float,
+    axis: _Axis = -1,
+    *,
+    temperature: ArrayLike = 1.0,
+    where: ArrayLike | None = None,
+    out: None = None,
+) -> NDArray[_Float]: ...
+@overload
+def log_softmax_vjp(
+    x: _Exact | _Floats,
+    g: _Exact | _Floats,
+    axis: _Axis = -1,
+    *,
+    temperature: ArrayLike = 1.0,
+    where: ArrayLike | None = None,
+    out: None = None,
+) -> NDArray[np.float64]: ...
+@overload
+def log_softmax_vjp(
+    x: ArrayLike,
+    g: ArrayLike,
+    axis: _Axis = -1,
+    *,
+    temperature: ArrayLike = 1.0,
+    where: ArrayLike | None = None,
+    out: None = None,
+) -> Any: ...
+@overload
+def logsumexp_jvp(
+    x: ArrayLike,
+    t: ArrayLike,
+    axis: _Axis = None,
+    *,
+    keepdims: bool = False,
+    where: ArrayLike | None = None,
+    out: _Out,
+) -> _Out: ...
+@overload
+def logsumexp_jvp(
+    x: NDArray[_Float],
+    t: NDArray[_Float] | float,
+    axis: None = None,
+    *,
+    keepdims: Literal[False] = False,
+    where: ArrayLike | None = None,
+    out: None = None,
+) -> _Float: ...
+@overload
+def logsumexp_jvp(
+    x: _Exact | _Floats,
+    t: _Exact | _Floats,
+    axis: None = None,
+    *,
+    keepdims: Literal[False] = False,
+    where: ArrayLike | None = None,
+    out: None = None,
+) -> np.float64: ...
+@overload
+def logsumexp_jvp(
+    x: NDArray[_Float],
+    t: NDArray[_Float] | float,
+    axis: _Axis = None,
+    *,
+    keepdims: Literal[True],
+    where: ArrayLike | None = None,
+    out: None = None,
+) -> NDArray[_Float]: ...
+@overload
+def logsumexp_jvp(
+    x: ArrayLike,
+    t: ArrayLike,
+    axis: _Axis = None,
+    *,
+    keepdims: bool = False,
+    where: ArrayLike | None = None,
+    out: None = None,
+) -> Any: ...
+@overload
+def logsumexp_vjp(
+    x: ArrayLike,
+    g: ArrayLike,
+    axis: _Axis = None,
+    *,
+    where: ArrayLike | None = None,
+    out: _Out,
+) -> _Out: ...
+@overload
+def logsumexp_vjp(
+    x: NDArray[_Float],
+    g: NDArray[_Float] | _Float | float,
+    axis: _Axis = None,
+    *,
+    where: ArrayLike | None = None,
+    out: None = None,
+) -> NDArray[_Float]: ...
+@overload
+def logsumexp_vjp(
+    x: _Exact | _Floats,
+    g: _Exact | _Floats | float,
+    axis: _Axis = None,
+    *,
+    where: ArrayLike | None = None,
+    out: None = None,
+) -> NDArray[np.float64]: ...
+@overload
+def logsumexp_vjp(
+    x: ArrayLike,
+    g: ArrayLike,
+    axis: _Axis = None,
+    *,
+    where: ArrayLike | None = None,
+    out: None = None,
+) -> Any: ...
+@overload
+def softmax_backward(
+    y: ArrayLike,
+    g: ArrayLike,
+    axis: _Axis = -1,
+    *,
+    temperature: ArrayLike = 1.0,
+    where: ArrayLike | None = None,
+    out: _Out,
+) -> _Out: ...
+@overload
+def softmax_backward(
+    y: NDArray[_Float],
+    g: NDArray[_Float] | float,
+    axis: _Axis = -1,
+    *,
+    temperature: ArrayLike = 1.0,
+    where: ArrayLike | None = None,
+    out: None = None,
+) -> NDArray[_Float]: ...
+@overload
+def softmax_backward(
+    y: _Exact | _Floats,
+    g: _Exact | _Floats,
+    axis: _Axis = -1,
+    *,
+    temperature: ArrayLike = 1.0,
+    where: ArrayLike | None = None,
+    out: None = None,
+) -> NDArray[np.float64]: ...
+@overload
+def softmax_backward(
+    y: ArrayLike,
+    g: ArrayLike,
+    axis: _Axis = -1,
+    *,
+    temperature: ArrayLike = 1.0,
+    where: ArrayLike | None = None,
+    out: None = None,
+) -> Any: ...
+@overload
+def log_softmax_backward(
+    y: ArrayLike,
+    g: ArrayLike,
+    axis: _Axis = -1,
+    *,
+    temperature: ArrayLike = 1.0,
+    where: ArrayLike | None = None,
+    out: _Out,
+) -> _Out: ...
+@overload
+def log_softmax_backward(
+    y: NDArray[_Float],
+    g: NDArray[_Float] | float,
+    axis: _Axis = -1,
+    *,
+    temperature: ArrayLike = 1.0,
+    where: ArrayLike | None = None,
+    out: None = None,
+) -> NDArray[_Float]: ...
+@overload
+def log_softmax_backward(
+    y: _Exact | _Floats,
+    g: _Exact | _Floats,
+    axis: _Axis = -1,
+    *,
+    temperature: ArrayLike = 1.0,
+    where: ArrayLike | None = None,
+    out: None = None,
+) -> NDArray[np.float64]: ...
+@overload
+def log_softmax_backward(
+    y: ArrayLike,
+    g: ArrayLike,
+    axis: _Axis = -1,
+    *,
+    temperature: ArrayLike = 1.0,
+    where: ArrayLike | None = None,
+    out: None = None,
+) -> Any: ...
+@overload
+def softmax_jacobian(
+    x: ArrayLike,
+    axis: SupportsIndex = -1,
+    *,
+    temperature: ArrayLike = 1.0,
+    out: _Out,
+) -> _Out: ...
+@overload
+def softmax_jacobian(
+    x: NDArray[_Float],
+    axis: SupportsIndex = -1,
+    *,
+    temperature: ArrayLike = 1.0,
+    out: None = None,
+) -> NDArray[_Float]: ...
+@overload
+def softmax_jacobian(
+    x: _Exact | _Floats,
+    axis: SupportsIndex = -1,
+    *,
+    temperature: ArrayLike = 1.0,
+    out: None = None,
+) -> NDArray[np.float64]: ...
+@overload
+def softmax_jacobian(
+    x: ArrayLike,
+    axis: SupportsIndex = -1,
+    *,
+    temperature: ArrayLike = 1.0,
+    out: None = None,
+) -> Any: ...
+@overload
+def log_softmax_jacobian(
+    x: ArrayLike,
+    axis: SupportsIndex = -1,
+    *,
+    temperature: ArrayLike = 1.0,
+    out: _Out,
+) -> _Out: ...
+@overload
+def log_softmax_jacobian(
+    x: NDArray[_Float],
+    axis: SupportsIndex = -1,
+    *,
+    temperature: ArrayLike = 1.0,
+    out: None = None,
+) -> NDArray[_Float]: ...
+@overload
+def log_softmax_jacobian(
+    x: _Exact | _Floats,
+    axis: SupportsIndex = -1,
+    *,
+    temperature: ArrayLike = 1.0,
+    out: None = None,
+) -> NDArray[np.float64]: ...
+@overload
+def log_softmax_jacobian(
+    x: ArrayLike,
+    axis: SupportsIndex = -1,
+    *,
+    temperature: ArrayLike = 1.0,
+    out: None = None,
+) -> Any: ...
+
+# Losses: a scalar for the mean and the sum; without a reduction, whether it is one depends on the shape. (To mypy,
+# arrays of float32 and float64 overlap, since NumPy derives the one precision from the other: no array is both.)
+
+@overload
+def cross_entropy(  # type: ignore[overload-overlap]
+    logits: _Single,
+    target: ArrayLike,
+    *,
+    axis: SupportsIndex = -1,
+    weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: SupportsIndex = -100,
+    label_smoothing: float = 0.0,
+    reduction: _One = "mean",
+    temperature: ArrayLike = 1.0,
+    z_loss: float = 0.0,
+    softcap: float | None = None,
+    where: ArrayLike | None = None,
+) -> np.float32: ...
+@overload
+def cross_entropy(
+    logits: _Double,
+    target: ArrayLike,
+    *,
+    axis: SupportsIndex = -1,
+    weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: SupportsIndex = -100,
+    label_smoothing: float = 0.0,
+    reduction: _One = "mean",
+    temperature: ArrayLike = 1.0,
+    z_loss: float = 0.0,
+    softcap: float | None = None,
+    where: ArrayLike | None = None,
+) -> np.float64: ...
+@overload
+def cross_entropy(
+    logits: ArrayLike,
+    target: ArrayLike,
+    *,
+    axis: SupportsIndex = -1,
+    weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: SupportsIndex = -100,
+    label_smoothing: float = 0.0,
+    reduction: _Reduction = "mean",
+    temperature: ArrayLike = 1.0,
+    z_loss: float = 0.0,
+    softcap: float | None = None,
+    where: ArrayLike | None = None,
+) -> Any: ...
+@overload
+def cross_entropy_with_grad(  # type: ignore[overload-overlap]
+    logits: _Single,
+    target: ArrayLike,
+    *,
+    axis: SupportsIndex = -1,
+    weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: SupportsIndex = -100,
+    label_smoothing: float = 0.0,
+    reduction: _One = "mean",
+    temperature: ArrayLike = 1.0,
+    z_loss: float = 0.0,
+    softcap: float | None = None,
+    where: ArrayLike | None = None,
+    grad_output: ArrayLike | None = None,
+    out: _Out,
+) -> tuple[np.float32, _Out]: ...
+@overload
+def cross_entropy_with_grad(
+    logits: _Double,
+    target: ArrayLike,
+    *,
+    axis: SupportsIndex = -1,
+    weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: SupportsIndex = -100,
+    label_smoothing: float = 0.0,
+    reduction: _One = "mean",
+    temperature: ArrayLike = 1.0,
+    z_loss: float = 0.0,
+    softcap: float | None = None,
+    where: ArrayLike | None = None,
+    grad_output: ArrayLike | None = None,
+    out: _Out,
+) -> tuple[np.float64, _Out]: ...
+@overload
+def cross_entropy_with_grad(
+    logits: ArrayLike,
+    target: ArrayLike,
+    *,
+    axis: SupportsIndex = -1,
+    weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: SupportsIndex = -100,
+    label_smoothing: float = 0.0,
+    reduction: _Reduction = "mean",
+    temperature: ArrayLike = 1.0,
+    z_loss: float = 0.0,
+    softcap: float | None = None,
+    where: ArrayLike | None = None,
+    grad_output: ArrayLike | None = None,
+    out: _Out,
+) -> tuple[Any, _Out]: ...
+@overload
+def cross_entropy_with_grad(  # type: ignore[overload-overlap]
+    logits: NDArray[np.float16],
+    target: ArrayLike,
+    *,
+    axis: SupportsIndex = -1,
+    weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: SupportsIndex = -100,
+    label_smoothing: float = 0.0,
+    reduction: _One = "mean",
+    temperature: ArrayLike = 1.0,
+    z_loss: float = 0.0,
+    softcap: float | None = None,
+    where: ArrayLike | None = None,
+    grad_output: ArrayLike | None = None,
+    out: None = None,
+) -> tuple[np.float32, NDArray[np.float16]]: ...
+@overload
+def cross_entropy_with_grad(  # type: ignore[overload-overlap]
+    logits: NDArray[np.float32],
+    target: ArrayLike,
+    *,
+    axis: SupportsIndex = -1,
+    weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: SupportsIndex = -100,
+    label_smoothing: float = 0.0,
+    reduction: _One = "mean",
+    temperature: ArrayLike = 1.0,
+    z_loss: float = 0.0,
+    softcap: float | None = None,
+    where: ArrayLike | None = None,
+    grad_output: ArrayLike | None = None,
+    out: None = None,
+) -> tuple[np.float32, NDArray[np.float32]]: ...
+@overload
+def cross_entropy_with_grad(  # type: ignore[overload-overlap]
+    logits: _Double,
+    target: ArrayLike,
+    *,
+    axis: SupportsIndex = -1,
+    weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: SupportsIndex = -100,
+    label_smoothing: float = 0.0,
+    reduction: _One = "mean",
+    temperature: ArrayLike = 1.0,
+    z_loss: float = 0.0,
+    softcap: float | None = None,
+    where: ArrayLike | None = None,
+    grad_output: ArrayLike | None = None,
+    out: None = None,
+) -> tuple[np.float64, NDArray[np.float64]]: ...
+@overload
+def cross_entropy_with_grad(
+    logits: NDArray[_Float],
+    target: ArrayLike,
+    *,
+    axis: SupportsIndex = -1,
+    weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: SupportsIndex = -100,
+    label_smoothing: float = 0.0,
+    reduction: _Reduction = "mean",
+    temperature: ArrayLike = 1.0,
+    z_loss: float = 0.0,
+    softcap: float | None = None,
+    where: ArrayLike | None = None,
+    grad_output: ArrayLike | None = None,
+    out: None = None,
+) -> tuple[Any, NDArray[_Float]]: ...
+@overload
+def cross_entropy_with_grad(
+    logits: _Exact | _Floats,
+    target: ArrayLike,
+    *,
+    axis: SupportsIndex = -1,
+    weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: SupportsIndex = -100,
+    label_smoothing: float = 0.0,
+    reduction: _Reduction = "mean",
+    temperature: ArrayLike = 1.0,
+    z_loss: float = 0.0,
+    softcap: float | None = None,
+    where: ArrayLike | None = None,
+    grad_output: ArrayLike | None = None,
+    out: None = None,
+) -> tuple[Any, NDArray[np.float64]]: ...
+@overload
+def cross_entropy_with_grad(
+    logits: ArrayLike,
+    target: ArrayLike,
+    *,
+    axis: SupportsIndex = -1,
+    weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: SupportsIndex = -100,
+    label_smoothing: float = 0.0,
+    reduction: _Reduction = "mean",
+    temperature: ArrayLike = 1.0,
+    z_loss: float = 0.0,
+    softcap: float | None = None,
+    where: ArrayLike | None = None,
+    grad_output: ArrayLike | None = None,
+    out: None = None,
+) -> tuple[Any, Any]: ...
+@overload
+def cross_entropy_hvp(
+    logits: ArrayLike,
+    target: ArrayLike,
+    v: ArrayLike,
+    *,
+    axis: SupportsIndex = -1,
+    weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: SupportsIndex = -100,
+    label_smoothing: float = 0.0,
+    reduction: _Reduction = "mean",
+    temperature: ArrayLike = 1.0,
+    where: ArrayLike | None = None,
+    out: _Out,
+) -> _Out: ...
+@overload
+def cross_entropy_hvp(
+    logits: NDArray[_Float],
+    target: ArrayLike,
+    v: NDArray[_Float] | float,
+    *,
+    axis: SupportsIndex = -1,
+    weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: SupportsIndex = -100,
+    label_smoothing: float = 0.0,
+    reduction: _Reduction = "mean",
+    temperature: ArrayLike = 1.0,
+    where: ArrayLike | None = None,
+    out: None = None,
+) -> NDArray[_Float]: ...
+@overload
+def cross_entropy_hvp(
+    logits: _Exact | _Floats,
+    target: ArrayLike,
+    v: _Exact | _Floats,
+    *,
+    axis: SupportsIndex = -1,
+    weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: SupportsIndex = -100,
+    label_smoothing: float = 0.0,
+    reduction: _Reduction = "mean",
+    temperature: ArrayLike = 1.0,
+    where: ArrayLike | None = None,
+    out: None = None,
+) -> NDArray[np.float64]: ...
+@overload
+def cross_entropy_hvp(
+    logits: ArrayLike,
+    target: ArrayLike,
+    v: ArrayLike,
+    *,
+    axis: SupportsIndex = -1,
+    weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: SupportsIndex = -100,
+    label_smoothing: float = 0.0,
+    reduction: _Reduction = "mean",
+    temperature: ArrayLike = 1.0,
+    where: ArrayLike | None = None,
+    out: None = None,
 ) -> Any: ...
 def set_num_threads(n: SupportsIndex) -> None: ...
 def get_num_threads() -> int: ...

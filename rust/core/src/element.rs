@@ -123,31 +123,8 @@ impl Stored for f64 {
 /// `p` is valid for reading an element of `dtype`.
 #[inline(always)]
 pub(crate) unsafe fn read<T: Float>(p: *const u8, dtype: Dtype, swapped: bool, out: Dtype) -> T {
-    macro_rules! bits {
-        ($uint:ident) => {{
-            // SAFETY: the caller says so.
-            let bits = unsafe { p.cast::<$uint>().read_unaligned() };
-            if swapped { bits.swap_bytes() } else { bits }
-        }};
-    }
-    let x = match dtype {
-        // SAFETY: the caller says so.
-        Dtype::Bool => Number::Int(i64::from(unsafe { p.read() } != 0)),
-        // SAFETY: the caller says so.
-        Dtype::I8 => Number::Int(i64::from(unsafe { p.cast::<i8>().read() })),
-        // SAFETY: the caller says so.
-        Dtype::U8 => Number::Int(i64::from(unsafe { p.read() })),
-        Dtype::I16 => Number::Int(i64::from(bits!(u16).cast_signed())),
-        Dtype::U16 => Number::Int(i64::from(bits!(u16))),
-        Dtype::I32 => Number::Int(i64::from(bits!(u32).cast_signed())),
-        Dtype::U32 => Number::Int(i64::from(bits!(u32))),
-        Dtype::I64 => Number::Int(bits!(u64).cast_signed()),
-        Dtype::U64 => Number::Unsigned(bits!(u64)),
-        Dtype::F16 => Number::Float(half::f16::from_bits(bits!(u16)).to_f64()),
-        Dtype::Bf16 => Number::Float(half::bf16::from_bits(bits!(u16)).to_f64()),
-        Dtype::F32 => Number::Float(f64::from(f32::from_bits(bits!(u32)))),
-        Dtype::F64 => Number::Float(f64::from_bits(bits!(u64))),
-    };
+    // SAFETY: passed on.
+    let x = unsafe { number(p, dtype, swapped) };
     match out {
         Dtype::F16 => T::from_f64(half::f16::from_f32(x.to_odd()).to_f64()),
         Dtype::Bf16 => T::from_f64(half::bf16::from_f32(x.to_odd()).to_f64()),
@@ -196,5 +173,52 @@ impl Number {
             near.to_bits()
         };
         f32::from_bits(truncated | 1)
+    }
+}
+
+/// One number of any dtype.
+///
+/// # Safety
+/// `p` is valid for reading an element of `dtype`.
+#[inline(always)]
+unsafe fn number(p: *const u8, dtype: Dtype, swapped: bool) -> Number {
+    macro_rules! bits {
+        ($uint:ident) => {{
+            // SAFETY: the caller says so.
+            let bits = unsafe { p.cast::<$uint>().read_unaligned() };
+            if swapped { bits.swap_bytes() } else { bits }
+        }};
+    }
+    match dtype {
+        // SAFETY: the caller says so.
+        Dtype::Bool => Number::Int(i64::from(unsafe { p.read() } != 0)),
+        // SAFETY: the caller says so.
+        Dtype::I8 => Number::Int(i64::from(unsafe { p.cast::<i8>().read() })),
+        // SAFETY: the caller says so.
+        Dtype::U8 => Number::Int(i64::from(unsafe { p.read() })),
+        Dtype::I16 => Number::Int(i64::from(bits!(u16).cast_signed())),
+        Dtype::U16 => Number::Int(i64::from(bits!(u16))),
+        Dtype::I32 => Number::Int(i64::from(bits!(u32).cast_signed())),
+        Dtype::U32 => Number::Int(i64::from(bits!(u32))),
+        Dtype::I64 => Number::Int(bits!(u64).cast_signed()),
+        Dtype::U64 => Number::Unsigned(bits!(u64)),
+        Dtype::F16 => Number::Float(half::f16::from_bits(bits!(u16)).to_f64()),
+        Dtype::Bf16 => Number::Float(half::bf16::from_bits(bits!(u16)).to_f64()),
+        Dtype::F32 => Number::Float(f64::from(f32::from_bits(bits!(u32)))),
+        Dtype::F64 => Number::Float(f64::from_bits(bits!(u64))),
+    }
+}
+
+/// One integer.
+///
+/// # Safety
+/// `p` is valid for reading an element of `dtype`, which is an integer's.
+#[inline(always)]
+pub(crate) unsafe fn read_integer(p: *const u8, dtype: Dtype, swapped: bool) -> i128 {
+    // SAFETY: passed on.
+    match unsafe { number(p, dtype, swapped) } {
+        Number::Int(i) => i128::from(i),
+        Number::Unsigned(u) => i128::from(u),
+        Number::Float(f) => f as i128,
     }
 }

@@ -1,4 +1,4 @@
-//! Softmax, log-softmax and log-sum-exp over strided memory, on SIMD kernels and threads. Nothing here has heard of
+//! Softmax, its relatives, their derivatives and the losses made of them, over strided memory, on SIMD kernels and threads. Nothing here has heard of
 //! Python.
 //!
 //! # The house
@@ -7,7 +7,8 @@
 //!
 //! | floor | module | what it is |
 //! | --- | --- | --- |
-//! | 5 | this file, [`problem`](Problem) | the door: what is asked for, and [`run`] |
+//! | 6 | this file, [`problem`](Problem) | the door: what is asked for, and [`run`] |
+//! | 5 | [`cross_entropy`] | losses: targets, weights, reductions; the rows are `drive`'s |
 //! | 4 | `drive` | passes over memory: regimes, layouts, packing |
 //! | 3 | `ops` | what each operation needs of a row and writes for an element |
 //! | 2 | `row`, `math` | one row or one panel of rows as vectors; exp and log |
@@ -21,6 +22,7 @@
 //! A row's result depends on its values, its length and the type, and on nothing else: not on threads, batch, place,
 //! axis, strides or alignment; nor, between AVX2 and AVX-512, on the instruction set.
 
+mod cross_entropy;
 mod drive;
 mod element;
 #[deny(unsafe_code)]
@@ -34,6 +36,9 @@ mod problem;
 mod row;
 pub mod simd;
 
+pub use cross_entropy::{
+    Cotangent, CrossEntropy, Derivative, Fault, Loss, Reduction, Target, cross_entropy, cross_entropy_at,
+};
 pub use ops::Op;
 pub use problem::{Array, Control, Dtype, Error, NoControl, Problem, Temperature};
 
@@ -50,7 +55,15 @@ pub use problem::{Array, Control, Dtype, Error, NoControl, Problem, Temperature}
 /// input. Temperatures are positive and finite.
 pub unsafe fn run(problem: &Problem<'_>, control: &dyn Control) -> Result<(), Error> {
     // SAFETY: passed on.
-    unsafe { drive::run(simd::active()?, problem, control) }
+    unsafe {
+        drive::run(
+            simd::active()?,
+            problem.op.kernel(),
+            problem,
+            &details(problem),
+            control,
+        )
+    }
 }
 
 /// As [`run`], at a level of choice.
@@ -61,8 +74,20 @@ pub unsafe fn run(problem: &Problem<'_>, control: &dyn Control) -> Result<(), Er
 /// # Safety
 /// As for [`run`].
 pub unsafe fn run_at(level: simd::Level, problem: &Problem<'_>, control: &dyn Control) -> Result<(), Error> {
-    let level = simd::Supported::new(level)
-        .ok_or_else(|| Error::Environment(format!("this CPU does not have the level {}", level.name())))?;
+    let level = simd::supported(level)?;
     // SAFETY: passed on.
-    unsafe { drive::run(level, problem, control) }
+    unsafe { drive::run(level, problem.op.kernel(), problem, &details(problem), control) }
+}
+
+/// What the op's rows come with.
+fn details<'a>(problem: &Problem<'a>) -> drive::Details<'a> {
+    let weights = if problem.op == Op::LogSumExpVjp {
+        problem.cotangent
+    } else {
+        &[]
+    };
+    drive::Details {
+        weights,
+        ..drive::Details::NONE
+    }
 }

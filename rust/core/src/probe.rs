@@ -1,7 +1,7 @@
 //! The elementary functions on slices, for the tests of their contracts. Not part of the crate's interface.
 
 use crate::Error;
-use crate::math::exp::{Base, Exp};
+use crate::math::exp::{Base, Depth, Exp};
 use crate::math::log::log1p;
 use crate::simd::{Float, Isa, Kernel, Level, Simd, Supported, Vector};
 
@@ -52,7 +52,7 @@ impl<T: Float> Kernel<T> for ExpOf<'_, T> {
     type Out = f64;
     #[inline(always)]
     fn run<S: Isa + Simd<T>>(self, s: S) -> f64 {
-        let exp = Exp::new(s, &Base::new(self.temperature), Vector::splat(s, self.m));
+        let exp = Exp::new(s, &Base::new(self.temperature), Vector::splat(s, self.m), Depth::Full);
         for chunk in self.values.chunks_mut(T::LANES) {
             // SAFETY: the elements of the chunk.
             unsafe {

@@ -80,14 +80,20 @@ pub struct Problem<'a> {
     pub shape: &'a [usize],
     /// Which axes of `shape` form a row.
     pub reduced: &'a [bool],
-    /// The logits.
+    /// The logits, or the saved output of the forward function.
     pub x: Array<'a>,
+    /// The other array of a product: the tangent or the cotangent. What there is in it where the mask is false does not
+    /// matter.
+    pub second: Option<Array<'a>>,
     /// Where false, an element takes no part (dtype [`Dtype::Bool`]).
     pub mask: Option<Array<'a>>,
     /// What the logits are divided by.
     pub temperature: Temperature<'a>,
+    /// One number for each row, in C order of the kept axes: the cotangent of [`Op::LogSumExpVjp`]. Others ignore it.
+    pub cotangent: &'a [f64],
     /// The result, native byte order. Its dtype (a float) is also what `x` is converted to first. For a reduction the
-    /// strides of reduced axes are ignored.
+    /// strides of reduced axes are ignored; a Jacobian's strides have one more entry, for the axis of the derivative's
+    /// second index, and the entry of the reduced axis belongs to its first.
     pub out: Array<'a>,
 }
 

@@ -12,12 +12,62 @@ use crate::simd::{Float, Isa, Mask, Simd, Vector};
 /// Elements of a lane that are added in the type itself.
 const GROUP: usize = 4;
 
-/// What a pass over the exponentials of a row brings.
+/// The sums a pass can bring beside that of the exponentials.
+pub(crate) const SUMS: usize = 3;
+
+/// What a pass over a row brings.
 pub(crate) struct Sum<S: Isa> {
-    /// Sums and what rounding took from them, eight lanes still to be added pairwise.
-    pub(crate) folded: [Vector<S, f64>; 2],
+    /// Sums and what rounding took from them, eight lanes still to be added pairwise: the exponentials first.
+    pub(crate) folded: [[Vector<S, f64>; 2]; 1 + SUMS],
     /// How many elements are the maximum.
     pub(crate) ties: f64,
+}
+
+/// What a pass sums up beside the exponentials. (A trait and not a closure: these have to be inlined, and closures are
+/// not told.)
+pub(crate) trait Terms<S: Simd<T>, T: Float>: Copy {
+    /// How many sums.
+    const SUMS: usize;
+    /// Whether there is a second row.
+    const SECOND: bool;
+    /// Whether an exponential below the floor is exactly zero. (Where nothing large is multiplied with it, it rounds to
+    /// zero by itself.)
+    const VANISHES: bool;
+    /// Adds the terms of some elements: their exponentials, themselves, those of the second row; `m` the maximum.
+    fn add(self, sums: &mut [Vector<S, T>; SUMS], m: Vector<S, T>, e: Vector<S, T>, x: Vector<S, T>, b: Vector<S, T>);
+}
+
+/// Lane sums of up to four elements each: the exponentials without the maximum's, then what `Terms` adds.
+#[derive(Clone, Copy)]
+struct Group<S: Simd<T>, T: Float> {
+    sum: Vector<S, T>,
+    sums: [Vector<S, T>; SUMS],
+}
+
+impl<S: Simd<T>, T: Float> Group<S, T> {
+    #[inline(always)]
+    fn zero(s: S) -> Self {
+        let zero = Vector::zero(s);
+        Self {
+            sum: zero,
+            sums: [zero; SUMS],
+        }
+    }
+
+    /// All sums, the exponentials' first.
+    #[inline(always)]
+    fn all(&self) -> [Vector<S, T>; 1 + SUMS] {
+        [self.sum, self.sums[0], self.sums[1], self.sums[2]]
+    }
+
+    /// Adds `other` in the lanes where the mask is true.
+    #[inline(always)]
+    fn add_where(&mut self, valid: Mask<S, T>, other: &Self) {
+        self.sum = self.sum.add_where(valid, other.sum);
+        for k in 0..SUMS {
+            self.sums[k] = self.sums[k].add_where(valid, other.sums[k]);
+        }
+    }
 }
 
 /// Adds eight lanes pairwise: vector `l` of the eight is lane `l` of several rows.
@@ -32,14 +82,16 @@ pub(crate) fn add_lanes<S: Isa, T: Float>(mut lanes: [[Vector<S, f64>; 2]; 8]) -
     T::fold_merge(lanes[0], lanes[1])
 }
 
-/// The exponentials of some vectors, and the sum with them added: the maximum adds nothing, it is counted. (Counted are
-/// the others: one comparison serves both.)
+/// The exponentials of some vectors, and the sums with them added: to the first one the maximum adds nothing, it is
+/// counted. (Counted are the others: one comparison serves both.)
 #[inline(always)]
-fn terms<S: Simd<T>, T: Float, const N: usize>(
+fn terms<S: Simd<T>, T: Float, F: Terms<S, T>, const N: usize>(
     exp: &Exp<S, T>,
     m: Vector<S, T>,
+    f: F,
     x: [Vector<S, T>; N],
-    sum: &mut Vector<S, T>,
+    b: [Vector<S, T>; N],
+    group: &mut Group<S, T>,
     others: &mut Vector<S, T>,
 ) -> [Vector<S, T>; N] {
     let mut clamped = x;
@@ -47,43 +99,106 @@ fn terms<S: Simd<T>, T: Float, const N: usize>(
         // In this order the maximum keeps a NaN.
         clamped[i] = exp.floor.max(x[i]);
     }
-    let e = exp.of_several(clamped);
+    let mut e = exp.of_several(clamped);
     for i in 0..N {
+        if F::VANISHES {
+            e[i] = e[i].select(x[i].not_less(exp.floor), Vector::zero(m.1));
+        }
         let other = x[i].not_equal(m);
         *others = others.count(other);
-        *sum = sum.add_where(other, e[i]);
+        group.sum = group.sum.add_where(other, e[i]);
+        f.add(&mut group.sums, m, e[i], x[i], b[i]);
     }
     e
 }
 
 /// Four vectors, as many at once as suits the instruction set.
 #[inline(always)]
-fn four_terms<S: Isa + Simd<T>, T: Float>(
+fn four_terms<S: Isa + Simd<T>, T: Float, F: Terms<S, T>>(
     exp: &Exp<S, T>,
     m: Vector<S, T>,
+    f: F,
     x: [Vector<S, T>; GROUP],
-    sum: &mut Vector<S, T>,
+    b: [Vector<S, T>; GROUP],
+    group: &mut Group<S, T>,
     others: &mut Vector<S, T>,
 ) -> [Vector<S, T>; GROUP] {
     let mut e = x;
     match S::INTERLEAVE {
-        4 => e = terms(exp, m, x, sum, others),
+        4 => e = terms(exp, m, f, x, b, group, others),
         2 => {
-            [e[0], e[1]] = terms(exp, m, [x[0], x[1]], sum, others);
-            [e[2], e[3]] = terms(exp, m, [x[2], x[3]], sum, others);
+            [e[0], e[1]] = terms(exp, m, f, [x[0], x[1]], [b[0], b[1]], group, others);
+            [e[2], e[3]] = terms(exp, m, f, [x[2], x[3]], [b[2], b[3]], group, others);
         }
         _ => {
             for i in 0..GROUP {
-                [e[i]] = terms(exp, m, [x[i]], sum, others);
+                [e[i]] = terms(exp, m, f, [x[i]], [b[i]], group, others);
             }
         }
     }
     e
 }
 
-/// What is done to each vector of a row. (A trait and not a closure: these have to be inlined, and closures are not told.)
+/// What is done to each vector of a row, and to that of a second row where there is one.
 pub(crate) trait Map<S: Simd<T>, T: Float>: Copy {
-    fn apply(self, v: Vector<S, T>) -> Vector<S, T>;
+    /// Whether there is a second row.
+    const SECOND: bool;
+    fn apply(self, v: Vector<S, T>, b: Vector<S, T>) -> Vector<S, T>;
+}
+
+/// A row and, where the pass wants it, a second one; with each, where the cache lines lie that are asked for meanwhile
+/// (which need not be valid).
+#[derive(Clone, Copy)]
+pub(crate) struct Source<T> {
+    pub(crate) x: *const T,
+    pub(crate) b: *const T,
+    pub(crate) next_x: *const T,
+    pub(crate) next_b: *const T,
+}
+
+impl<T: Float> Source<T> {
+    /// Asks for the lines of the vector at `j`.
+    #[inline(always)]
+    fn prefetch<S: Isa>(&self, s: S, j: usize, second: bool) {
+        s.prefetch(self.next_x.wrapping_add(j).cast());
+        if second {
+            s.prefetch(self.next_b.wrapping_add(j).cast());
+        }
+    }
+
+    /// The vectors at `j`.
+    ///
+    /// # Safety
+    /// The rows are valid for reading them; the second only `if second`.
+    #[inline(always)]
+    unsafe fn load<S: Simd<T>>(&self, s: S, j: usize, second: bool) -> [Vector<S, T>; 2] {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let b = if second {
+                Vector::load(s, self.b.add(j))
+            } else {
+                Vector::zero(s)
+            };
+            [Vector::load(s, self.x.add(j)), b]
+        }
+    }
+
+    /// The first `n` lanes of the vectors at `j`; `fill` and zero beyond.
+    ///
+    /// # Safety
+    /// The rows are valid for reading them; the second only `if second`.
+    #[inline(always)]
+    unsafe fn load_partial<S: Simd<T>>(&self, s: S, j: usize, n: usize, fill: T, second: bool) -> [Vector<S, T>; 2] {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let b = if second {
+                Vector::load_partial(s, self.b.add(j), n, T::ZERO)
+            } else {
+                Vector::zero(s)
+            };
+            [Vector::load_partial(s, self.x.add(j), n, fill), b]
+        }
+    }
 }
 
 /// Lanes on the axis.
@@ -119,111 +234,231 @@ pub(crate) mod along {
         m[0].max(m[1]).max(m[2].max(m[3])).reduce_max()
     }
 
-    /// Sums exponentials, and stores them at `e` where `STORE`. `e` may be `x`. Meanwhile asks for the cache lines of the
-    /// `n` elements at `next`, which need not be valid.
+    /// The place of the first element that equals `m`; 0 if none does.
     ///
     /// # Safety
-    /// `x` is valid for reading and `e`, unless null, for writing `n` elements.
+    /// `x` is valid for reading `n` elements.
     #[inline(always)]
-    pub(crate) unsafe fn exp_sum<S: Isa + Simd<T>, T: Float, const STORE: bool>(
-        s: S,
-        exp: &Exp<S, T>,
-        m: Vector<S, T>,
-        x: *const T,
-        e: *mut T,
-        n: usize,
-        next: *const T,
-    ) -> Sum<S> {
+    pub(crate) unsafe fn find<S: Isa + Simd<T>, T: Float>(s: S, x: *const T, n: usize, m: T) -> usize {
         let lanes = T::LANES;
-        let zero = Vector::zero(s);
-        let mut others = zero;
-        let mut wide = T::wide_zero(s);
+        let wanted = Vector::splat(s, m);
         let mut j = 0;
         // SAFETY: every access ends at or before n.
         unsafe {
             while j + GROUP * lanes <= n {
-                let mut y = [zero; GROUP];
+                let mut found = Vector::zero(s);
                 for i in 0..GROUP {
-                    s.prefetch(next.wrapping_add(j + i * lanes).cast());
-                    y[i] = Vector::load(s, x.add(j + i * lanes));
+                    found = found.count(Vector::load(s, x.add(j + i * lanes)).equal(wanted));
                 }
-                let mut group = zero;
-                let kept = four_terms(exp, m, y, &mut group, &mut others);
+                if found.any_counted() {
+                    break;
+                }
+                j += GROUP * lanes;
+            }
+            while j < n {
+                if x.add(j).read_unaligned() == m {
+                    return j;
+                }
+                j += 1;
+            }
+        }
+        0
+    }
+
+    /// Sums exponentials and what `f` adds, and stores the exponentials at `e` where `STORE`. `e` may be the row.
+    ///
+    /// # Safety
+    /// The rows are valid for reading and `e`, if `STORE`, for writing `n` elements.
+    #[inline(always)]
+    pub(crate) unsafe fn exp_sum<S: Isa + Simd<T>, T: Float, F: Terms<S, T>, const STORE: bool>(
+        s: S,
+        exp: &Exp<S, T>,
+        m: Vector<S, T>,
+        f: F,
+        from: Source<T>,
+        e: *mut T,
+        n: usize,
+    ) -> Sum<S> {
+        let lanes = T::LANES;
+        let zero = Vector::zero(s);
+        let mut others = zero;
+        let mut wide = [T::wide_zero(s); 1 + SUMS];
+        let mut j = 0;
+        // SAFETY: every access ends at or before n.
+        unsafe {
+            while j + GROUP * lanes <= n {
+                let mut x = [zero; GROUP];
+                let mut b = [zero; GROUP];
+                for i in 0..GROUP {
+                    from.prefetch(s, j + i * lanes, F::SECOND);
+                    [x[i], b[i]] = from.load(s, j + i * lanes, F::SECOND);
+                }
+                let mut group = Group::zero(s);
+                let kept = four_terms(exp, m, f, x, b, &mut group, &mut others);
                 if STORE {
                     for i in 0..GROUP {
                         kept[i].store(e.add(j + i * lanes));
                     }
                 }
-                wide = T::wide_add(s, wide, group);
+                let all = group.all();
+                for k in 0..1 + F::SUMS {
+                    wide[k] = T::wide_add(s, wide[k], all[k]);
+                }
                 j += GROUP * lanes;
             }
-            let mut group = zero;
+            let mut group = Group::zero(s);
             while j + lanes <= n {
-                s.prefetch(next.wrapping_add(j).cast());
-                let [kept] = terms(exp, m, [Vector::load(s, x.add(j))], &mut group, &mut others);
+                from.prefetch(s, j, F::SECOND);
+                let [x, b] = from.load(s, j, F::SECOND);
+                let [kept] = terms(exp, m, f, [x], [b], &mut group, &mut others);
                 if STORE {
                     kept.store(e.add(j));
                 }
                 j += lanes;
             }
             if j < n {
-                s.prefetch(next.wrapping_add(j).cast());
+                from.prefetch(s, j, F::SECOND);
                 let valid = Mask::first(s, n - j);
-                let y = Vector::load_partial(s, x.add(j), n - j, T::NEG_INFINITY);
-                let mut last = zero;
-                let [kept] = terms(exp, m, [y], &mut last, &mut others);
+                let [x, b] = from.load_partial(s, j, n - j, T::NEG_INFINITY, F::SECOND);
+                let mut last = Group::zero(s);
+                let [kept] = terms(exp, m, f, [x], [b], &mut last, &mut others);
                 if STORE {
                     kept.store_partial(e.add(j), n - j);
                 }
-                group = group.add_where(valid, last);
+                group.add_where(valid, &last);
             }
-            wide = T::wide_add(s, wide, group);
+            let all = group.all();
+            for k in 0..1 + F::SUMS {
+                wide[k] = T::wide_add(s, wide[k], all[k]);
+            }
         }
         // Lanes beyond the row's end were counted as others.
         let ties = n.next_multiple_of(lanes) as f64 - others.counted().reduce_sum().to_f64();
         Sum {
-            folded: T::wide_fold(s, wide),
+            folded: fold::<S, T, F>(s, wide),
             ties,
         }
     }
 
-    /// Maps `n` elements. `y` may be `x`.
+    /// Sums what `f` adds, without exponentials (`f` is given zeros). Brings the largest element as well.
     ///
     /// # Safety
-    /// `x` is valid for reading and `y` for writing `n` elements.
+    /// The rows are valid for reading `n` elements.
     #[inline(always)]
-    pub(crate) unsafe fn map<S: Isa + Simd<T>, T: Float>(
+    pub(crate) unsafe fn sum<S: Isa + Simd<T>, T: Float, F: Terms<S, T>>(
         s: S,
-        x: *const T,
-        y: *mut T,
+        m: Vector<S, T>,
+        f: F,
+        from: Source<T>,
         n: usize,
-        f: impl Map<S, T>,
-        next: *const T,
-    ) {
+    ) -> (Sum<S>, T) {
         let lanes = T::LANES;
+        let zero = Vector::zero(s);
+        let mut max = [Vector::splat(s, T::NEG_INFINITY); GROUP];
+        let mut wide = [T::wide_zero(s); 1 + SUMS];
         let mut j = 0;
         // SAFETY: every access ends at or before n.
         unsafe {
             while j + GROUP * lanes <= n {
-                let mut v = [Vector::zero(s); GROUP];
+                let mut group = Group::zero(s);
+                for i in 0..GROUP {
+                    from.prefetch(s, j + i * lanes, F::SECOND);
+                    let [x, b] = from.load(s, j + i * lanes, F::SECOND);
+                    max[i] = x.max(max[i]);
+                    f.add(&mut group.sums, m, zero, x, b);
+                }
+                let all = group.all();
+                for k in 1..1 + F::SUMS {
+                    wide[k] = T::wide_add(s, wide[k], all[k]);
+                }
+                j += GROUP * lanes;
+            }
+            let mut group = Group::zero(s);
+            while j + lanes <= n {
+                from.prefetch(s, j, F::SECOND);
+                let [x, b] = from.load(s, j, F::SECOND);
+                max[0] = x.max(max[0]);
+                f.add(&mut group.sums, m, zero, x, b);
+                j += lanes;
+            }
+            if j < n {
+                from.prefetch(s, j, F::SECOND);
+                let valid = Mask::first(s, n - j);
+                let [x, b] = from.load_partial(s, j, n - j, T::NEG_INFINITY, F::SECOND);
+                max[1] = x.max(max[1]);
+                let mut last = Group::zero(s);
+                f.add(&mut last.sums, m, zero, x, b);
+                group.add_where(valid, &last);
+            }
+            let all = group.all();
+            for k in 1..1 + F::SUMS {
+                wide[k] = T::wide_add(s, wide[k], all[k]);
+            }
+        }
+        let sum = Sum {
+            folded: fold::<S, T, F>(s, wide),
+            ties: 1.0,
+        };
+        (sum, max[0].max(max[1]).max(max[2].max(max[3])).reduce_max())
+    }
+
+    /// The sums with eight lanes each.
+    #[inline(always)]
+    fn fold<S: Isa + Simd<T>, T: Float, F: Terms<S, T>>(
+        s: S,
+        wide: [T::Wide<S>; 1 + SUMS],
+    ) -> [[Vector<S, f64>; 2]; 1 + SUMS] {
+        let mut folded = [[Vector::zero(s); 2]; 1 + SUMS];
+        for k in 0..1 + F::SUMS {
+            folded[k] = T::wide_fold(s, wide[k]);
+        }
+        folded
+    }
+
+    /// Maps `n` elements. `y` may be either row. Meanwhile asks for the cache lines at `next`, to be written.
+    ///
+    /// # Safety
+    /// The rows are valid for reading (`b` where `f` wants it) and `y` for writing `n` elements.
+    #[inline(always)]
+    pub(crate) unsafe fn map<S: Isa + Simd<T>, T: Float, F: Map<S, T>>(
+        s: S,
+        f: F,
+        (x, b): (*const T, *const T),
+        y: *mut T,
+        n: usize,
+        next: *const T,
+    ) {
+        let lanes = T::LANES;
+        let from = Source {
+            x,
+            b,
+            next_x: x,
+            next_b: b,
+        };
+        let mut j = 0;
+        // SAFETY: every access ends at or before n.
+        unsafe {
+            while j + GROUP * lanes <= n {
+                let mut v = [[Vector::zero(s); 2]; GROUP];
                 for i in 0..GROUP {
                     s.prefetch_write(next.wrapping_add(j + i * lanes).cast());
-                    v[i] = Vector::load(s, x.add(j + i * lanes));
+                    v[i] = from.load(s, j + i * lanes, F::SECOND);
                 }
                 for i in 0..GROUP {
-                    f.apply(v[i]).store(y.add(j + i * lanes));
+                    f.apply(v[i][0], v[i][1]).store(y.add(j + i * lanes));
                 }
                 j += GROUP * lanes;
             }
             while j + lanes <= n {
                 s.prefetch_write(next.wrapping_add(j).cast());
-                f.apply(Vector::load(s, x.add(j))).store(y.add(j));
+                let [v, b] = from.load(s, j, F::SECOND);
+                f.apply(v, b).store(y.add(j));
                 j += lanes;
             }
             if j < n {
                 s.prefetch_write(next.wrapping_add(j).cast());
-                f.apply(Vector::load_partial(s, x.add(j), n - j, T::ZERO))
-                    .store_partial(y.add(j), n - j);
+                let [v, b] = from.load_partial(s, j, n - j, T::ZERO, F::SECOND);
+                f.apply(v, b).store_partial(y.add(j), n - j);
             }
         }
     }
@@ -254,27 +489,82 @@ pub(crate) mod across {
         m[0].max(m[1])
     }
 
-    /// The sum of up to four elements of virtual lane l, `LANES` elements apart: those at `start`, ... before `end`.
+    /// The number in the second panel where the first has `m`, at the first such place of each row; and the places. Zeros
+    /// where there is none.
     ///
     /// # Safety
-    /// `x` is valid for reading and writing a panel of `end`.
+    /// Both are valid for reading a panel of `n`.
     #[inline(always)]
-    unsafe fn group<S: Isa + Simd<T>, T: Float, const STORE: bool>(
+    pub(crate) unsafe fn find<S: Isa + Simd<T>, T: Float>(
+        s: S,
+        x: *const T,
+        b: *const T,
+        n: usize,
+        m: Vector<S, T>,
+    ) -> [Vector<S, T>; 2] {
+        let mut found = [Vector::zero(s); 2];
+        for j in (0..n).rev() {
+            // SAFETY: every access is to the panels.
+            unsafe {
+                let here = Vector::load(s, x.add(j * T::LANES)).equal(m);
+                found[0] = Vector::load(s, b.add(j * T::LANES)).select(here, found[0]);
+                found[1] = Vector::splat(s, T::from_f64(j as f64)).select(here, found[1]);
+            }
+        }
+        found
+    }
+
+    /// The number in the second panel at the first place of each row where the first is not zero.
+    ///
+    /// # Safety
+    /// Both are valid for reading a panel of `n`.
+    #[inline(always)]
+    pub(crate) unsafe fn first<S: Isa + Simd<T>, T: Float>(s: S, x: *const T, b: *const T, n: usize) -> Vector<S, T> {
+        let zero = Vector::zero(s);
+        let mut found = zero;
+        for j in (0..n).rev() {
+            // SAFETY: every access is to the panels.
+            unsafe {
+                let here = Vector::load(s, x.add(j * T::LANES)).not_equal(zero);
+                found = Vector::load(s, b.add(j * T::LANES)).select(here, found);
+            }
+        }
+        found
+    }
+
+    /// Adds up to four elements of virtual lane l, `LANES` elements apart: those at `start`, ... before `end`.
+    ///
+    /// # Safety
+    /// `x` is valid for reading and writing a panel of `end`, `b` for reading one.
+    #[inline(always)]
+    unsafe fn group<S: Isa + Simd<T>, T: Float, F: Terms<S, T>, const EXP: bool, const STORE: bool>(
         exp: &Exp<S, T>,
         m: Vector<S, T>,
-        x: *mut T,
+        f: F,
+        (x, b): (*mut T, *const T),
         (start, end): (usize, usize),
         others: &mut Vector<S, T>,
-    ) -> Vector<S, T> {
-        let mut sum = Vector::zero(m.1);
+    ) -> Group<S, T> {
+        let s = m.1;
+        let mut sum = Group::zero(s);
         let mut j = start;
         while j < end {
             // SAFETY: j < end.
             unsafe {
                 let p = x.add(j * T::LANES);
-                let [kept] = terms(exp, m, [Vector::load(m.1, p)], &mut sum, others);
-                if STORE {
-                    kept.store(p);
+                let second = if F::SECOND {
+                    Vector::load(s, b.add(j * T::LANES))
+                } else {
+                    Vector::zero(s)
+                };
+                let x = Vector::load(s, p);
+                if EXP {
+                    let [kept] = terms(exp, m, f, [x], [second], &mut sum, others);
+                    if STORE {
+                        kept.store(p);
+                    }
+                } else {
+                    f.add(&mut sum.sums, m, Vector::zero(s), x, second);
                 }
             }
             j += T::LANES;
@@ -282,34 +572,38 @@ pub(crate) mod across {
         sum
     }
 
-    /// Sums exponentials, and leaves them in the panel where `STORE`. Brings a sum and the number of maxima for each row.
+    /// Sums exponentials (if `EXP`) and what `f` adds, and leaves the exponentials in the panel where `STORE`. Brings the
+    /// sums and the number of maxima for each row.
     ///
     /// # Safety
-    /// `x` is valid for reading and writing a panel of `n`.
+    /// `x` is valid for reading and writing a panel of `n`, `b` for reading one if `f` wants it.
     #[inline(always)]
-    pub(crate) unsafe fn exp_sum<S: Isa + Simd<T>, T: Float, const STORE: bool>(
+    pub(crate) unsafe fn sum<S: Isa + Simd<T>, T: Float, F: Terms<S, T>, const EXP: bool, const STORE: bool>(
         s: S,
         exp: &Exp<S, T>,
         m: Vector<S, T>,
-        x: *mut T,
+        f: F,
+        panels: (*mut T, *const T),
         n: usize,
-    ) -> (T::Wide<S>, Vector<S, T>) {
+    ) -> ([T::Wide<S>; 1 + SUMS], Vector<S, T>) {
         let lanes = T::LANES;
-        let zero = Vector::zero(s);
-        let mut others = zero;
-        let mut wide = [T::wide_zero(s); 16];
+        let mut others = Vector::zero(s);
+        let mut wide = [[T::wide_zero(s); 16]; 1 + SUMS];
         let mut j = 0;
         while j < n {
             let end = n.min(j + GROUP * lanes);
             for l in 0..lanes.min(end - j) {
                 // SAFETY: the caller's promise.
-                let sum = unsafe { group::<S, T, STORE>(exp, m, x, (j + l, end), &mut others) };
-                // (Nothing to add to in the first group, and most panels have but one.)
-                wide[l] = if j == 0 {
-                    T::widen(s, sum)
-                } else {
-                    T::wide_add(s, wide[l], sum)
-                };
+                let sum = unsafe { group::<S, T, F, EXP, STORE>(exp, m, f, panels, (j + l, end), &mut others) };
+                let all = sum.all();
+                for k in 0..1 + F::SUMS {
+                    // (Nothing to add to in the first group, and most panels have but one.)
+                    wide[k][l] = if j == 0 {
+                        T::widen(s, all[k])
+                    } else {
+                        T::wide_add(s, wide[k][l], all[k])
+                    };
+                }
             }
             j += GROUP * lanes;
         }
@@ -318,11 +612,14 @@ pub(crate) mod across {
         while step > 0 {
             for l in 0..step {
                 if l + step < n {
-                    wide[l] = T::wide_merge(s, wide[l], wide[l + step]);
+                    for k in 0..1 + F::SUMS {
+                        wide[k][l] = T::wide_merge(s, wide[k][l], wide[k][l + step]);
+                    }
                 }
             }
             step /= 2;
         }
-        (wide[0], Vector::splat(s, T::from_f64(n as f64)) - others.counted())
+        let ties = Vector::splat(s, T::from_f64(n as f64)) - others.counted();
+        ([wide[0][0], wide[1][0], wide[2][0], wide[3][0]], ties)
     }
 }

@@ -6,7 +6,7 @@ mod common;
 use std::collections::HashMap;
 
 use common::layout::{Case, Heat, Layout};
-use common::{DTYPES, OPS, Random, decode, encode, report, table};
+use common::{ALL_OPS, DTYPES, Random, decode, encode, report, table};
 use softmax_core::simd::Level;
 use softmax_core::{Dtype, Op, parallel};
 
@@ -49,7 +49,7 @@ type Ran = HashMap<(&'static str, String, String), usize>;
 fn for_each(lengths: &[usize], mut run: impl FnMut(Level, Op, Dtype, usize)) -> Ran {
     let mut ran = Ran::new();
     for level in Level::all_supported() {
-        for op in OPS {
+        for op in ALL_OPS {
             for dtype in DTYPES {
                 for &n in lengths {
                     run(level, op, dtype, n);
@@ -68,7 +68,7 @@ fn show(title: &str, ran: &Ran) {
     rows[0].extend(DTYPES.map(|dtype| format!("{dtype:?}")));
     let mut holes = Vec::new();
     for level in Level::all_supported() {
-        for op in OPS {
+        for op in ALL_OPS {
             let mut row = vec![level.name().to_owned(), format!("{op:?}")];
             for dtype in DTYPES {
                 let count = ran
@@ -125,7 +125,7 @@ fn a_row_has_the_same_bits_in_every_layout() {
         let x = mixed_rows(dtype, ROWS, n);
         let size = dtype.size();
         for t in [1.0, 0.7] {
-            if t != 1.0 && op == Op::LogSumExp {
+            if t != 1.0 && !op.has_temperature() {
                 continue; // which has no temperature
             }
             let case = Case {
@@ -198,7 +198,7 @@ fn a_temperature_of_one_for_each_row_changes_no_bit() {
         // Of all rows, and of every other one: a row does not see its neighbours' temperatures.
         for others in [1.0, 0.7] {
             let temperatures: [f64; ROWS] = std::array::from_fn(|r| if r % 2 == 0 { 1.0 } else { others });
-            if others != 1.0 && op == Op::LogSumExp {
+            if others != 1.0 && !op.has_temperature() {
                 continue; // which has no temperature
             }
             let by_row = Case {
@@ -259,11 +259,11 @@ fn avx2_and_avx512_have_the_same_bits() {
     }
     let mut lengths: Vec<usize> = (1..=70).collect();
     lengths.extend([100, 127, 128, 129, 1000, 4097, (1 << 18) + 3]);
-    for op in OPS {
+    for op in ALL_OPS {
         for dtype in DTYPES {
             for &n in &lengths {
                 for t in [1.0, 0.7, 1e-20] {
-                    if t != 1.0 && (op == Op::LogSumExp || n > 5000) {
+                    if t != 1.0 && (!op.has_temperature() || n > 5000) {
                         continue;
                     }
                     let rows = if n > 5000 { 2 } else { ROWS };
@@ -496,7 +496,7 @@ fn special_rows_do_not_change_their_neighbours() {
 #[test]
 fn long_special_rows() {
     for level in Level::all_supported() {
-        for op in OPS {
+        for op in ALL_OPS {
             for dtype in [Dtype::F32, Dtype::F64] {
                 let n = if dtype == Dtype::F64 {
                     (1 << 17) + 3

@@ -4,26 +4,87 @@
 //! `_fallback.py`. The common cases (an exact ndarray, an int, a float, None) are settled by comparing type pointers.
 
 use numpy::PyArrayDescr;
-use pyo3::exceptions::{PyOverflowError, PyTypeError};
+use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyFloat, PyInt, PyTuple};
-use softmax_core::Dtype;
+use pyo3::types::{PyBool, PyFloat, PyInt, PyList, PyString, PyTuple};
+use softmax_core::{Dtype, Reduction};
 
-use crate::array::{Array, Heat, is_numpy_bool, result_dtype};
+use crate::array::{Array, Target, computed_in, is_numpy_bool, result_dtype};
 use crate::grid::Axis;
+use crate::numbers::Numbers;
 use crate::{error, fallback};
 
 /// Anything as an array; a subclass or an object that is none becomes a plain ndarray first.
 #[inline]
-pub fn operand<'py>(value: &Bound<'py, PyAny>, name: &str) -> PyResult<Array<'py>> {
-    if let Some(array) = Array::exact(value) {
+pub fn operand<'py>(value: &Bound<'py, PyAny>, name: &'static str) -> PyResult<Array<'py>> {
+    if let Some(array) = Array::exact(value, name) {
         array.dtype(); // a bfloat16 gets known here, where Python code may run
         return Ok(array);
     }
     let array = fallback::OPERAND.call(value, name)?;
-    let array = Array::exact(&array).ok_or_else(|| error::kind(name, "an array", value))?;
+    let array = Array::exact(&array, name).ok_or_else(|| error::kind(name, "an array", value))?;
     array.dtype();
     Ok(array)
+}
+
+/// Two arrays, and the dtype in which both are computed: what numpy.result_type says of them. So a number of Python's
+/// takes the dtype of the other.
+#[inline]
+pub fn pair<'py>(
+    a: &Bound<'py, PyAny>,
+    b: &Bound<'py, PyAny>,
+    names: [&'static str; 2],
+) -> PyResult<(Array<'py>, Array<'py>, Dtype)> {
+    let (x, y) = (operand(a, names[0])?, operand(b, names[1])?);
+    let own = |array: &Array<'py>| {
+        array
+            .dtype()
+            .ok_or_else(|| error::dtype(array.name(), array.as_any(), None))
+    };
+    let (p, q) = (own(&x)?, own(&y)?);
+    if p == q {
+        return Ok((x, y, computed_in(p)));
+    }
+    let dtype = match (is_number(a), is_number(b)) {
+        (false, true) => Some(computed_in(p)),
+        (true, false) => Some(computed_in(q)),
+        _ => x.promoted_with(&y),
+    };
+    match dtype {
+        Some(dtype) => Ok((x, y, dtype)),
+        None => Err(error::dtypes(names, [&x.dtype_text()?, &y.dtype_text()?])),
+    }
+}
+
+/// Logits, one number for each of their rows, and the dtype of the result as [`pair`] has it.
+#[inline]
+pub fn cotangent<'py>(x: &Bound<'py, PyAny>, g: &Bound<'py, PyAny>) -> PyResult<(Array<'py>, Numbers, Dtype)> {
+    let (x, g, dtype) = if is_number(g) {
+        let x = operand(x, "x")?;
+        let dtype = x.dtype().ok_or_else(|| error::dtype("x", x.as_any(), None))?;
+        (x, g.clone(), computed_in(dtype))
+    } else {
+        let (x, g, dtype) = pair(x, g, ["x", "g"])?;
+        (x, g.as_any().clone(), dtype)
+    };
+    Ok((x, g.extract::<Real<'py>>()?.read("g")?, dtype))
+}
+
+/// Whether a value is a number of Python's, to which numpy.result_type gives the dtype of what it meets.
+#[inline]
+fn is_number(value: &Bound<'_, PyAny>) -> bool {
+    value.is_exact_instance_of::<PyFloat>()
+        || value.is_exact_instance_of::<PyInt>()
+        || value.is_exact_instance_of::<PyBool>()
+}
+
+/// The `target` argument of the losses.
+#[inline]
+pub fn target<'py>(value: &Bound<'py, PyAny>) -> PyResult<Target<'py>> {
+    let array = operand(value, "target")?;
+    let is_sequence = value.is_instance_of::<PyList>() || value.is_instance_of::<PyTuple>();
+    let empty = is_sequence && array.is_empty();
+    Ok(Target { array, empty })
 }
 
 /// The `where` argument: an array of bool.
@@ -45,10 +106,10 @@ pub fn mask<'py>(value: Option<&Bound<'py, PyAny>>) -> PyResult<Option<Array<'py
 #[inline]
 pub fn out<'py>(value: Option<&Bound<'py, PyAny>>) -> PyResult<Option<Array<'py>>> {
     let Some(value) = value else { return Ok(None) };
-    if let Some(array) = Array::exact(value) {
+    if let Some(array) = Array::exact(value, "out") {
         return Ok(Some(array));
     }
-    let array = Array::any(value).ok_or_else(|| error::kind("out", "a numpy.ndarray", value))?;
+    let array = Array::any(value, "out").ok_or_else(|| error::kind("out", "a numpy.ndarray", value))?;
     fallback::TARGET.call(value, "out")?;
     Ok(Some(array))
 }
@@ -76,17 +137,16 @@ pub fn is_bool(value: &Bound<'_, PyAny>) -> bool {
     !value.is_exact_instance_of::<PyInt>() && (value.is_instance_of::<PyBool>() || is_numpy_bool(value))
 }
 
-/// An integer as NumPy takes it for an axis: anything with `__index__`, but no bool.
+/// An integer as NumPy takes it for an axis: anything with `__index__`, but no bool. `right` says what else would do.
 #[inline]
-fn index(value: &Bound<'_, PyAny>) -> PyResult<isize> {
+fn index(value: &Bound<'_, PyAny>, right: &str) -> PyResult<isize> {
     let py = value.py();
-    let wrong = || error::kind("axis", "an integer, a tuple of integers or None", value);
     if is_bool(value) {
-        return Err(wrong());
+        return Err(error::kind("axis", right, value));
     }
     value.extract::<isize>().map_err(|fault| {
         if fault.is_instance_of::<PyTypeError>(py) {
-            wrong()
+            error::kind("axis", right, value)
         } else if fault.is_instance_of::<PyOverflowError>(py) {
             error::far_axis(value)
         } else {
@@ -100,29 +160,93 @@ impl<'py> FromPyObject<'_, 'py> for Axis {
 
     #[inline]
     fn extract(value: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        const RIGHT: &str = "an integer, a tuple of integers or None";
         if value.is_none() {
             return Ok(Self::All);
         }
         if let Ok(axes) = value.cast::<PyTuple>() {
             return axes
                 .iter()
-                .map(|axis| index(&axis))
+                .map(|axis| index(&axis, RIGHT))
                 .collect::<PyResult<_>>()
                 .map(Self::Many);
         }
-        index(&value).map(Self::One)
+        index(&value, RIGHT).map(Self::One)
     }
 }
 
-/// The `temperature` argument.
-pub enum Temperature<'py> {
+/// The `axis` argument of a function that takes one integer.
+pub struct OneAxis(pub isize);
+
+impl<'py> FromPyObject<'_, 'py> for OneAxis {
+    type Error = PyErr;
+
+    #[inline]
+    fn extract(value: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        index(&value, "one integer").map(Self)
+    }
+}
+
+/// The `ignore_index` argument: an integer. It may lie outside of those that targets hold.
+pub struct Index(pub i128);
+
+impl<'py> FromPyObject<'_, 'py> for Index {
+    type Error = PyErr;
+
+    #[inline]
+    fn extract(value: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        let py = value.py();
+        if is_bool(&value) {
+            return Err(error::kind("ignore_index", "an integer", &value));
+        }
+        value.extract::<i128>().map(Self).map_err(|fault| {
+            if fault.is_instance_of::<PyTypeError>(py) {
+                error::kind("ignore_index", "an integer", &value)
+            } else if fault.is_instance_of::<PyOverflowError>(py) {
+                PyValueError::new_err(format!(
+                    "ignore_index must be an integer of at most 128 bits, got {}",
+                    &*value
+                ))
+            } else {
+                fault
+            }
+        })
+    }
+}
+
+/// The `reduction` argument.
+pub struct Reduce(pub Reduction);
+
+impl<'py> FromPyObject<'_, 'py> for Reduce {
+    type Error = PyErr;
+
+    #[inline]
+    fn extract(value: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        const RIGHT: &str = "'none', 'sum' or 'mean'";
+        let Ok(text) = value.cast::<PyString>() else {
+            return Err(error::kind("reduction", RIGHT, &value));
+        };
+        match &*text.to_cow()? {
+            "none" => Ok(Self(Reduction::None)),
+            "sum" => Ok(Self(Reduction::Sum)),
+            "mean" => Ok(Self(Reduction::Mean)),
+            _ => Err(PyValueError::new_err(format!(
+                "reduction must be {RIGHT}, got {}",
+                value.repr()?
+            ))),
+        }
+    }
+}
+
+/// An argument that is a real number, or an array of them.
+pub enum Real<'py> {
     /// A Python number.
     One(f64),
     /// An array, or what becomes one.
     Other(Bound<'py, PyAny>),
 }
 
-impl<'py> FromPyObject<'_, 'py> for Temperature<'py> {
+impl<'py> FromPyObject<'_, 'py> for Real<'py> {
     type Error = PyErr;
 
     #[inline]
@@ -132,7 +256,7 @@ impl<'py> FromPyObject<'_, 'py> for Temperature<'py> {
         }
         if value.is_exact_instance_of::<PyInt>() {
             return match value.extract::<f64>() {
-                // An integer beyond the range of float64 is as good as infinite: the check that follows says so.
+                // An integer beyond the range of float64 is as good as infinite: the checks that follow say so.
                 Err(error) if error.is_instance_of::<PyOverflowError>(value.py()) => Ok(Self::One(f64::INFINITY)),
                 number => number.map(Self::One),
             };
@@ -141,21 +265,64 @@ impl<'py> FromPyObject<'_, 'py> for Temperature<'py> {
     }
 }
 
-impl<'py> Temperature<'py> {
-    /// As numbers in memory of our own, all positive and finite.
-    ///
-    /// An array is copied: there is one number per row, and what was checked cannot change any more.
-    #[inline]
-    pub fn read(self) -> PyResult<Heat<'py>> {
+impl Real<'_> {
+    /// As numbers in memory of our own.
+    #[inline(always)]
+    pub fn read(self, name: &'static str) -> PyResult<Numbers> {
         match self {
-            Self::One(value) => Heat::One(value),
-            Self::Other(value) => {
-                let array = fallback::FLOAT64.call(&value, "temperature")?;
-                Heat::Rows(Array::exact(&array).ok_or_else(|| error::kind("temperature", "a number", &value))?)
-            }
+            Self::One(value) => Ok(Numbers::One(value)),
+            Self::Other(value) => numbers(&value, name),
         }
-        .check()
     }
+
+    /// The `temperature` argument: all positive and finite.
+    #[inline(always)]
+    pub fn temperature(self) -> PyResult<Numbers> {
+        let right = |value: f64| value > 0.0 && value.is_finite();
+        match self {
+            Self::One(value) if right(value) => Ok(Numbers::One(value)),
+            other => other.all("temperature", "positive and finite", right),
+        }
+    }
+
+    /// Numbers for all of which `right` must be true, as `range` says in words.
+    #[cold]
+    fn all(self, name: &'static str, range: &str, right: impl Fn(f64) -> bool) -> PyResult<Numbers> {
+        let numbers = self.read(name)?;
+        match numbers.values().iter().find(|&&value| !right(value)) {
+            Some(&value) => Err(error::number(name, range, value)),
+            None => Ok(numbers),
+        }
+    }
+
+    /// One number, for which `right` must be true, as `range` says in words.
+    #[inline(always)]
+    pub fn number(self, name: &'static str, range: &str, right: impl Fn(f64) -> bool) -> PyResult<f64> {
+        match self {
+            Self::One(value) if right(value) => Ok(value),
+            other => other.single(name, range, right),
+        }
+    }
+
+    #[cold]
+    fn single(self, name: &'static str, range: &str, right: impl Fn(f64) -> bool) -> PyResult<f64> {
+        let numbers = self.read(name)?;
+        match (numbers.shape(), numbers.values()) {
+            ([], &[value]) if right(value) => Ok(value),
+            ([], &[value]) => Err(error::number(name, range, value)),
+            (shape, _) => Err(error::many(name, shape)),
+        }
+    }
+}
+
+/// An array of real numbers, copied.
+fn numbers(value: &Bound<'_, PyAny>, name: &'static str) -> PyResult<Numbers> {
+    if let Some(numbers) = Array::exact(value, name).and_then(|array| array.numbers()) {
+        return numbers;
+    }
+    let array = fallback::FLOAT64.call(value, name)?;
+    let numbers = Array::exact(&array, name).and_then(|array| array.numbers());
+    numbers.unwrap_or_else(|| Err(error::kind(name, "a number or an array of numbers", value)))
 }
 
 /// A yes-or-no argument: a bool, or an integer as NumPy allows for `keepdims`.

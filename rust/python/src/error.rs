@@ -1,8 +1,8 @@
 //! Core errors and broken rules as Python exceptions. A message names the argument, what came and what would be right.
 
-use pyo3::exceptions::{PyMemoryError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyIndexError, PyMemoryError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use softmax_core::Error;
+use softmax_core::{Error, Reduction};
 
 use crate::grid::{AxisFault, Tuple};
 
@@ -77,9 +77,161 @@ pub fn broadcast(name: &str, shape: &[usize], target: &str, to: &[usize]) -> PyE
     ))
 }
 
-/// A temperature that no logits can be divided by.
-pub fn temperature(value: f64) -> PyErr {
-    PyValueError::new_err(format!("temperature must be positive and finite, got {value}"))
+/// What an error calls the shape of the arrays of these names.
+pub fn shape_of(names: &[&str]) -> String {
+    match names {
+        [a, b] => format!("the common shape of {a} and {b}"),
+        _ => format!("the shape of {}", names.concat()),
+    }
+}
+
+/// Two arrays whose axes at this distance from the end differ in length.
+pub fn shapes(names: [&str; 2], shapes: [&[usize]; 2], back: usize) -> PyErr {
+    let axes = shapes.map(|shape| shape.len() - back);
+    let lengths = [shapes[0][axes[0]], shapes[1][axes[1]]];
+    let along = if axes[0] == axes[1] {
+        format!(
+            "along axis {} they have {} and {} elements",
+            axes[0], lengths[0], lengths[1]
+        )
+    } else {
+        format!(
+            "along axis {} of {} there are {} elements, along axis {} of {} there are {}",
+            axes[0], names[0], lengths[0], axes[1], names[1], lengths[1]
+        )
+    };
+    PyValueError::new_err(format!(
+        "{} has shape {} and {} has shape {}, which do not broadcast together: {along}",
+        names[0],
+        Tuple(shapes[0]),
+        names[1],
+        Tuple(shapes[1])
+    ))
+}
+
+/// Two arrays without a dtype that could hold both, or none that is computed in.
+pub fn dtypes(names: [&str; 2], dtypes: [&str; 2]) -> PyErr {
+    PyTypeError::new_err(format!(
+        "{} has dtype {} and {} has dtype {}, for which NumPy has no common dtype: convert one of them",
+        names[0], dtypes[0], names[1], dtypes[1]
+    ))
+}
+
+/// A number that is out of its range.
+pub fn number(name: &str, right: &str, value: f64) -> PyErr {
+    PyValueError::new_err(format!("{name} must be {right}, got {value}"))
+}
+
+/// An array where one number was asked for.
+pub fn many(name: &str, shape: &[usize]) -> PyErr {
+    PyTypeError::new_err(format!(
+        "{name} must be one number, got an array of shape {}",
+        Tuple(shape)
+    ))
+}
+
+/// No memory for a copy of numbers.
+pub fn memory() -> PyErr {
+    core(Error::OutOfMemory, None)
+}
+
+/// A cotangent that is no number per row.
+pub fn cotangent(shape: &[usize], rows: &[usize], kept: &[usize]) -> PyErr {
+    PyValueError::new_err(format!(
+        "g has shape {}, but must be a number or have the shape of logsumexp(x): {}, or {} with keepdims",
+        Tuple(shape),
+        Tuple(rows),
+        Tuple(kept)
+    ))
+}
+
+/// Weights that are not one for each class.
+pub fn weight(shape: &[usize], classes: usize) -> PyErr {
+    PyValueError::new_err(format!(
+        "weight has shape {}, but must have one number for each of the {classes} classes: shape ({classes},)",
+        Tuple(shape)
+    ))
+}
+
+/// A cotangent that is not like the loss.
+pub fn grad_output(shape: &[usize], reduction: Reduction, rows: &[usize]) -> PyErr {
+    let came = Tuple(shape);
+    PyValueError::new_err(match reduction {
+        Reduction::None => format!(
+            "grad_output has shape {came}, but with reduction='none' it must be a number or have the shape of the \
+             loss, {}",
+            Tuple(rows)
+        ),
+        Reduction::Sum | Reduction::Mean => format!(
+            "grad_output has shape {came}, but must be a number, with shape (): so is the loss with \
+             reduction='sum' or 'mean'"
+        ),
+    })
+}
+
+/// A class that there is not.
+pub fn class(index: &[usize], value: i128, classes: usize, ignored: i128) -> PyErr {
+    PyIndexError::new_err(format!(
+        "target has {value} at index {}, but there are {classes} classes: it must be in [0, {classes}) or \
+         ignore_index ({ignored})",
+        Tuple(index)
+    ))
+}
+
+/// The rules for `target`.
+pub mod target {
+    use super::*;
+
+    /// Neither an index nor a probability.
+    pub fn boolean() -> PyErr {
+        PyTypeError::new_err(
+            "target has dtype bool, but must be integer (class indices) or float (probabilities); convert it, as with \
+             .astype(int) or .astype(float)",
+        )
+    }
+
+    /// Floats of the shape of indices.
+    pub fn float(dtype: &str, rows: &[usize], logits: &[usize]) -> PyErr {
+        PyTypeError::new_err(format!(
+            "target has dtype {dtype} and shape {}: class indices must be integers (probabilities must have \
+             the shape of the logits, {})",
+            Tuple(rows),
+            Tuple(logits)
+        ))
+    }
+
+    /// An `ignore_index` without indices.
+    pub fn ignored(dtype: &str) -> PyErr {
+        PyTypeError::new_err(format!(
+            "ignore_index is for class indices, but target has dtype {dtype} and holds probabilities; a sample_weight \
+             of 0 leaves a row out"
+        ))
+    }
+
+    /// Another shape than that of its kind.
+    pub fn shape(shape: &[usize], by_class: bool, rows: &[usize], logits: &[usize], axis: usize) -> PyErr {
+        let came = Tuple(shape);
+        let right = if by_class {
+            format!(
+                "class indices (integers) must have the shape of the logits without axis {axis}: {}",
+                Tuple(rows)
+            )
+        } else {
+            format!(
+                "probabilities (floats) must have the shape of the logits: {}",
+                Tuple(logits)
+            )
+        };
+        let hint = if by_class && shape == logits {
+            "; probabilities must be floats"
+        } else {
+            ""
+        };
+        PyValueError::new_err(format!(
+            "target has shape {came} and logits have shape {}, with the classes along axis {axis}; {right}{hint}",
+            Tuple(logits)
+        ))
+    }
 }
 
 /// The rules for `out`.

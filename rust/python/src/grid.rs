@@ -53,6 +53,8 @@ pub enum Axis {
     One(isize),
     /// A tuple.
     Many(Vec<isize>),
+    /// An integer where none else will do: an axis that must be there, also in a 0-d array (which has none).
+    Only(isize),
 }
 
 /// Why an `axis` does not fit an array.
@@ -76,13 +78,13 @@ pub struct Grid {
 impl Grid {
     /// Gives `axis` its meaning for this shape, by NumPy's rules: negative counts from the end, 0 and -1 are allowed for
     /// a 0-d array (but not in a tuple), nothing may come twice.
-    #[inline]
+    #[inline(always)]
     pub fn new(shape: &[usize], axis: &Axis) -> Result<Self, AxisFault> {
         let ndim = shape.len();
         let reduced = match axis {
             Axis::All => Axes::new(ndim, |_| true),
             Axis::One(0 | -1) if ndim == 0 => Axes::new(0, |_| true),
-            &Axis::One(axis) => {
+            &Axis::One(axis) | &Axis::Only(axis) => {
                 let axis = normalize(axis, ndim)?;
                 Axes::new(ndim, |d| d == axis)
             }
@@ -110,6 +112,32 @@ impl Grid {
         }
         let kept = || (0..ndim).filter(|&d| !self.reduced[d]);
         Axes::new(kept().count(), |i| kept().nth(i).map_or(1, |d| self.shape[d]))
+    }
+
+    /// The shape of one matrix per row, for one axis: it goes, and comes twice at the end.
+    pub fn squares(&self) -> Axes<usize> {
+        let (rows, n) = (self.rows(false), self.length());
+        Axes::new(rows.len() + 2, |d| rows.get(d).copied().unwrap_or(n))
+    }
+
+    /// How many elements a row has.
+    pub fn length(&self) -> usize {
+        let lengths = self.shape.iter().zip(&*self.reduced);
+        lengths.fold(
+            1,
+            |n, (&length, &reduced)| if reduced { n.saturating_mul(length) } else { n },
+        )
+    }
+
+    /// Strides over all axes, and one more, for an array of that shape.
+    pub fn square(&self, strides: &[isize]) -> Axes<isize> {
+        let (along, across) = (strides[strides.len() - 2], strides[strides.len() - 1]);
+        let kept = self.spread(strides);
+        Axes::new(kept.len() + 1, |d| match self.reduced.get(d) {
+            Some(false) => kept[d],
+            Some(true) => along,
+            None => across,
+        })
     }
 
     /// Strides over all axes for an array that has no entry for the axes of the row: 0 there.
@@ -147,8 +175,39 @@ pub fn broadcast(from: &[usize], strides: &[isize], to: &[usize]) -> Option<Axes
     fits.then(|| Axes::new(to.len(), stride))
 }
 
+/// The shape that two arrays have after broadcasting, or the first axis (from its end: NumPy aligns shapes there) along
+/// which they do not fit.
+pub fn together(a: &[usize], b: &[usize]) -> Result<Axes<usize>, usize> {
+    let ndim = a.len().max(b.len());
+    let length = |shape: &[usize], back: usize| shape.len().checked_sub(back).map_or(1, |d| shape[d]);
+    let clash = |&back: &usize| {
+        let (a, b) = (length(a, back), length(b, back));
+        a != b && a != 1 && b != 1
+    };
+    match (1..=ndim).find(clash) {
+        Some(back) => Err(back),
+        None => Ok(Axes::new(ndim, |d| match length(a, ndim - d) {
+            1 => length(b, ndim - d),
+            n => n,
+        })),
+    }
+}
+
+/// Visits every element of a strided array in C order, by its distance from the first.
+pub fn for_each(shape: &[usize], strides: &[isize], from: isize, visit: &mut impl FnMut(isize)) {
+    match (shape, strides) {
+        ([n, shape @ ..], [step, strides @ ..]) => {
+            for i in 0..*n as isize {
+                for_each(shape, strides, from + i * step, visit);
+            }
+        }
+        _ => visit(from),
+    }
+}
+
 /// How many elements a shape has. It cannot overflow for memory that exists; for the shape of a result that does not
 /// exist yet it may, and then it is simply very large.
+#[inline(always)]
 pub fn count(shape: &[usize]) -> usize {
     if shape.contains(&0) {
         0
@@ -200,6 +259,33 @@ mod tests {
         assert_eq!(*grid.rows(false), [2, 4, 6]);
         assert_eq!(*grid.rows(true), [2, 1, 4, 1, 6]);
         assert_eq!(*grid.spread(&[192, 48, 8]), [192, 0, 48, 0, 8]);
+    }
+
+    #[test]
+    fn squares_of_rows_and_strides_back() {
+        let grid = Grid::new(&[2, 3, 4], &Axis::Only(1)).unwrap();
+        assert_eq!(*grid.squares(), [2, 4, 3, 3]);
+        assert_eq!(*grid.square(&[288, 72, 24, 8]), [288, 24, 72, 8]);
+        assert_eq!(Grid::new(&[], &Axis::Only(-1)).unwrap_err(), AxisFault::OutOfBounds(-1));
+    }
+
+    #[test]
+    fn two_shapes_together() {
+        let of = |a: &[usize], b: &[usize]| together(a, b).map(|shape| shape.to_vec());
+        assert_eq!(of(&[2, 1], &[3]), Ok(vec![2, 3]));
+        assert_eq!(of(&[], &[3, 0]), Ok(vec![3, 0]));
+        assert_eq!(of(&[1], &[0]), Ok(vec![0]));
+        assert_eq!(of(&[2, 3], &[4, 2, 1]), Ok(vec![4, 2, 3]));
+        assert_eq!(of(&[2, 3], &[3, 3]), Err(2));
+        assert_eq!(of(&[2, 3], &[0]), Err(1));
+    }
+
+    #[test]
+    fn elements_are_visited_in_c_order() {
+        let mut seen = Vec::new();
+        for_each(&[2, 3], &[-8, 24], 0, &mut |offset| seen.push(offset));
+        assert_eq!(seen, [0, 24, 48, -8, 16, 40]);
+        for_each(&[2, 0], &[8, 8], 0, &mut |_| panic!("there are none"));
     }
 
     #[test]

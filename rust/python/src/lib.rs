@@ -3,24 +3,29 @@
 #![deny(unsafe_code)]
 
 mod arguments;
-#[allow(unsafe_code, reason = "the one file that reads NumPy's memory")]
+#[allow(unsafe_code, reason = "the one place that reads NumPy's memory")]
 mod array;
 mod error;
 mod fallback;
 mod functions;
 mod grid;
+mod numbers;
 mod overlap;
 mod runtime;
 
 /// Compiled part of softmax_rs. Import from `softmax_rs`.
-// The GIL: a free-threaded interpreter turns it on for this module. `Call::evaluate` relies on no other thread changing
-// an array's shape between reading and using it.
+// The GIL: a free-threaded interpreter turns it on for this module. `evaluate` (array/) relies on no other thread
+// changing an array's shape between reading and using it.
 #[pyo3::pymodule(gil_used = true)]
 mod _softmax_rs {
     use pyo3::prelude::*;
 
     #[pymodule_export]
-    use crate::functions::{log_softmax, logsumexp, softmax};
+    use crate::functions::{
+        cross_entropy, cross_entropy_hvp, cross_entropy_with_grad, log_softmax, log_softmax_backward,
+        log_softmax_jacobian, log_softmax_jvp, log_softmax_vjp, logsumexp, logsumexp_jvp, logsumexp_vjp, softmax,
+        softmax_backward, softmax_jacobian, softmax_jvp, softmax_vjp,
+    };
     #[pymodule_export]
     use crate::runtime::{Threads, get_num_threads, set_num_threads, simd_level};
 

@@ -9,23 +9,26 @@ use std::cell::UnsafeCell;
 use std::ops::Range;
 
 use super::plan::Place;
-use super::rows::{fill, has_nan, move_row};
-use super::{Call, Kind, Move, Step, cancels, pack};
+use super::rows::{fill, has_nan, move_row, second_of};
+use super::stage::degenerate;
+use super::{Call, Kind, Move, Step, Task, cancels, pack};
 use crate::element::Stored;
 use crate::math::exp::{Base, Exp, peak};
-use crate::ops::{ExpFinish, Finish, From, Params, RowOp, Stats};
+use crate::ops::{ExpFinish, Finish, From, Given, Params, Pick, RowOp, Stats, Sums};
 use crate::problem::{Control, Error};
-use crate::row::along;
+use crate::row::{SUMS, Source, Sum, along};
 use crate::simd::{Float, Isa, Simd, Vector, pow2};
 
 /// Elements of a block.
 pub(super) const BLOCK: usize = 4096;
+/// Blocks of scratch: scores, results, and the second row.
+const BLOCKS: usize = 3;
 /// Blocks of a span.
 const SPAN: usize = 64;
 /// Spans whose states are held at once (32 Mi elements): a row of any length needs no more memory.
 const SPANS: usize = 128;
 
-/// The sum of exponentials of some elements.
+/// The sums of some elements.
 #[derive(Clone, Copy, Debug)]
 struct State {
     /// The maximum; NaN as soon as there is a NaN.
@@ -36,6 +39,8 @@ struct State {
     sum: [f64; 2],
     peak: [f64; 2],
     ties: f64,
+    /// Beside that of the exponentials; only where the row's maximum was known before, so that all are in one scale.
+    sums: [[f64; 2]; SUMS],
     /// Whether a block was out of the exponent shift's reach, so that its sum is missing.
     far: bool,
 }
@@ -48,12 +53,17 @@ impl State {
         sum: [0.0; 2],
         peak: [1.0, 0.0],
         ties: 0.0,
+        sums: [[0.0; 2]; SUMS],
         far: false,
     };
 
     /// Of these elements and others after them.
     fn merge<T: Float>(self, other: Self) -> Self {
         let far = self.far || other.far;
+        let mut sums = self.sums;
+        for k in 0..SUMS {
+            sums[k] = T::scalar_merge(self.sums[k], other.sums[k]);
+        }
         if self.max.is_nan() || other.max.is_nan() {
             return Self {
                 max: f64::NAN,
@@ -62,10 +72,10 @@ impl State {
             };
         }
         if other.max == f64::NEG_INFINITY {
-            return Self { far, ..self };
+            return Self { far, sums, ..self };
         }
         if self.max == f64::NEG_INFINITY {
-            return Self { far, ..other };
+            return Self { far, sums, ..other };
         }
         let (high, mut low) = if self.max >= other.max {
             (self, other)
@@ -85,30 +95,19 @@ impl State {
         Self {
             sum: T::scalar_merge(high.sum, low_sum),
             ties,
+            sums,
             far,
             ..high
         }
     }
 }
 
-impl State {
-    /// The statistics, in all lanes.
-    #[inline(always)]
-    fn stats<S: Isa, T: Float>(&self, s: S, pivot: f64, temperature: f64) -> Stats<S> {
-        let pivot = Vector::splat(s, pivot);
-        let temperature = Vector::splat(s, temperature);
-        let own = [Vector::splat(s, self.peak[0]), Vector::splat(s, self.peak[1])];
-        Stats {
-            max: Vector::splat(s, self.max),
-            pivot,
-            temperature,
-            sum: Vector::splat(s, self.sum[0]),
-            rest: Vector::splat(s, self.sum[1]),
-            peak: peak::<S, T>(s, pivot, temperature, Vector::splat(s, self.octaves), own),
-            own: own[0],
-            ties: Vector::splat(s, self.ties),
-        }
-    }
+/// The maximum of some elements, the first place where it is, and the first place of an element that is not zero.
+#[derive(Clone, Copy, Debug)]
+struct Peak<T> {
+    max: T,
+    position: usize,
+    first: usize,
 }
 
 /// A long row while it is gone over.
@@ -117,11 +116,17 @@ pub(super) struct Long<T> {
     /// The first span of those whose states are at hand.
     first: usize,
     states: [UnsafeCell<State>; SPANS],
-    /// The constants of the row's temperature.
+    peaks: [UnsafeCell<Option<Peak<T>>>; SPANS],
+    /// The constants of the row's temperature, and that after a move.
     base: Base<T>,
-    temperature: f64,
+    moved_temperature: f64,
     /// What an earlier pass found.
     known: Option<Known<T>>,
+    /// What was picked, and where.
+    picked: T,
+    position: usize,
+    /// Whether the row takes no part.
+    skips: bool,
     /// The whole row's state, when it is finished.
     state: State,
     /// The result of a reduction that was done again in float64.
@@ -134,16 +139,63 @@ unsafe impl<T: Sync> Sync for Long<T> {}
 /// A row's maximum.
 #[derive(Clone, Copy, Debug)]
 struct Known<T> {
-    /// The maximum, moved if the row is out of reach.
+    /// The maximum, moved if the row is out of reach. Of saved results: what no element is, unless the row is saturated.
     pivot: T,
     moved: Option<Move<T>>,
 }
 
-impl<T> Long<T> {
+impl<T: Float> Long<T> {
     /// The elements of a span.
     fn span(&self, span: usize, n: usize) -> Range<usize> {
         let start = (self.first + span) * SPAN * BLOCK;
         start..n.min(start + SPAN * BLOCK)
+    }
+
+    /// The maximum of the exponentials, as they meet it.
+    fn pivot<O: RowOp>(&self) -> T {
+        match self.known {
+            Some(known) if O::SCORES => known.pivot,
+            _ => T::ZERO,
+        }
+    }
+
+    /// The statistics, in all lanes.
+    #[inline(always)]
+    fn stats<S: Isa, O: RowOp>(&self, s: S, temperature: f64, given: Given<f64>) -> Stats<S> {
+        let state = &self.state;
+        let pivot = Vector::splat(s, self.pivot::<O>().to_f64());
+        let moved_temperature = Vector::splat(s, self.moved_temperature);
+        let own = [Vector::splat(s, state.peak[0]), Vector::splat(s, state.peak[1])];
+        let mut sums = [Vector::zero(s); SUMS];
+        for k in 0..SUMS {
+            sums[k] = Vector::splat(s, state.sums[k][0] + state.sums[k][1]);
+        }
+        Stats {
+            max: Vector::splat(s, state.max),
+            temperature: Vector::splat(s, temperature),
+            pivot,
+            moved_temperature,
+            sum: Vector::splat(s, state.sum[0]),
+            rest: Vector::splat(s, state.sum[1]),
+            peak: peak::<S, T>(
+                s,
+                pivot,
+                moved_temperature,
+                Vector::splat(s, state.octaves),
+                own,
+                O::DEPTH,
+            ),
+            own: own[0],
+            ties: Vector::splat(s, state.ties),
+            sums,
+            picked: Vector::splat(s, self.picked.to_f64()),
+            given: Given {
+                weight: Vector::splat(s, given.weight),
+                factor: Vector::splat(s, given.factor),
+                square: Vector::splat(s, given.square),
+                square_factor: Vector::splat(s, given.square_factor),
+            },
+        }
     }
 }
 
@@ -166,24 +218,38 @@ pub(super) unsafe fn run<T: Stored, O: RowOp>(call: &Call<'_, T, O>, control: &d
 unsafe fn row<T: Stored, O: RowOp>(call: &Call<'_, T, O>, place: Place, control: &dyn Control) -> Result<(), Error> {
     // SAFETY: the caller's promise.
     unsafe {
-        let (mut long, state) = measure_row(call, place, control)?;
-        if O::FROM == From::Nothing && !T::KEEPS_REST && state.max.is_finite() {
-            let pivot = long.known.map_or(0.0, |known| known.pivot.to_f64());
-            let stats = state.stats::<_, T>(crate::simd::plain(), pivot, long.temperature);
+        let mut long = if call.plan.details.skips(place.row) {
+            let mut long = open(call, place);
+            long.skips = true;
+            long
+        } else {
+            measure_row(call, place, control)?
+        };
+        let temperature = call.plan.temperature(place);
+        let wants_losses = call.plan.details.losses.is_some();
+        if let Some(rows) = call.plan.details.losses {
+            let stats = long.stats::<_, O>(crate::simd::plain(), temperature, call.given(place));
+            let losses = call.op.losses(&stats);
+            let losses = [losses.entropy.lane(0), losses.square.lane(0)];
+            rows.write(call, place.row, losses, !long.state.max.is_finite());
+        }
+        if O::REFINED && !wants_losses && !T::KEEPS_REST && long.state.max.is_finite() {
+            let stats = long.stats::<_, O>(crate::simd::plain(), temperature, call.given(place));
             let [value, log] = {
                 let row = call.op.row::<_, T>(&stats);
                 [row[0].lane(0), row[1].lane(0)]
             };
-            if cancels(state.max, T::from_f64(value), T::from_f64(log)) {
+            if cancels(long.state.max, T::from_f64(value), T::from_f64(log)) {
                 // The same passes in float64, on as many threads and as easily interrupted.
-                let wide = Call::<f64, O>::new(call.level, call.plan.problem, call.op);
-                let (wide_long, wide_state) = measure_row(&wide, place, control)?;
-                let pivot = wide_long.known.map_or(0.0, |known| known.pivot);
-                let stats = wide_state.stats::<_, f64>(crate::simd::plain(), pivot, wide_long.temperature);
+                let wide = Call::<f64, O>::new(call.level, call.plan.problem, call.plan.details, call.op);
+                let wide_long = measure_row(&wide, place, control)?;
+                let stats = wide_long.stats::<_, O>(crate::simd::plain(), temperature, wide.given(place));
                 long.refined = Some(T::from_f64(call.op.row::<_, f64>(&stats)[0].lane(0)));
             }
         }
-        long.state = state;
+        if O::FROM == From::Nothing && wants_losses {
+            return Ok(());
+        }
         long.first = 0;
         let spans = if O::FROM == From::Nothing {
             1
@@ -194,54 +260,225 @@ unsafe fn row<T: Stored, O: RowOp>(call: &Call<'_, T, O>, place: Place, control:
         call.share(
             spans,
             SPAN * BLOCK,
-            2 * BLOCK * size_of::<T>(),
+            BLOCKS * BLOCK * size_of::<T>(),
             control,
-            |units, scratch| Step::Finish { long, units, scratch },
+            |call, units, scratch| Task {
+                call,
+                step: Step::Finish { long, units, scratch },
+            },
         )
     }
 }
 
-/// A row's state, with all that a `Long` knows before it is finished.
+/// A row of which nothing is known.
+fn open<T: Stored, O: RowOp>(call: &Call<'_, T, O>, place: Place) -> Long<T> {
+    let temperature = call.plan.temperature(place);
+    Long {
+        place,
+        first: 0,
+        states: [const { UnsafeCell::new(State::EMPTY) }; SPANS],
+        peaks: [const { UnsafeCell::new(None) }; SPANS],
+        base: if O::SCORES { call.base(temperature) } else { call.unit },
+        moved_temperature: if O::SCORES { temperature } else { 1.0 },
+        known: None,
+        picked: T::ZERO,
+        position: usize::MAX,
+        skips: false,
+        state: State::EMPTY,
+        refined: None,
+    }
+}
+
+/// A row with its state, and all else that has to be known before it is finished.
 unsafe fn measure_row<T: Stored, O: RowOp>(
     call: &Call<'_, T, O>,
     place: Place,
     control: &dyn Control,
-) -> Result<(Long<T>, State), Error> {
-    let temperature = call.plan.temperature(place);
-    let mut long = Long {
-        place,
-        first: 0,
-        states: [const { UnsafeCell::new(State::EMPTY) }; SPANS],
-        base: call.base(temperature),
-        temperature,
-        known: None,
-        state: State::EMPTY,
-        refined: None,
+) -> Result<Long<T>, Error> {
+    let mut long = open(call, place);
+    // SAFETY: the caller's promise.
+    unsafe {
+        if O::PICK == Pick::Peak {
+            let peak = peak_all(call, &mut long, control)?;
+            if !O::SCORES {
+                measure_saved(call, &mut long, peak, control)?;
+                return Ok(long);
+            }
+            long.position = peak.position;
+            long.picked = pack::second_at(&call.plan, place, peak.position);
+            if !peak.max.is_finite() {
+                long.state.max = peak.max.to_f64();
+                return Ok(long);
+            }
+            know(&mut long, peak.max, call.plan.temperature(place));
+        } else if O::PICK == Pick::Class
+            && let Some(class) = call.plan.details.class(place.row)
+        {
+            long.position = class;
+            long.picked = pack::score_at(&call.plan, place, class);
+        }
+        let mut state = measure_all(call, &mut long, control)?;
+        if long.known.is_none() && state.max.is_finite() {
+            know(&mut long, T::from_f64(state.max), call.plan.temperature(place));
+            if state.far {
+                let again = measure_all(call, &mut long, control)?;
+                state = State {
+                    max: state.max,
+                    ..again
+                };
+            }
+        } else if long.known.is_some() && !state.max.is_nan() {
+            // The row's own, wherever it was moved.
+            state.max = long.state.max;
+        }
+        if let Some(Known { moved: Some(by), .. }) = long.known
+            && O::PICK == Pick::Class
+        {
+            long.picked = by.apply(long.picked);
+        }
+        if O::PICK == Pick::Class && long.position == usize::MAX {
+            long.picked = long.pivot::<O>();
+        }
+        long.state = state;
+    }
+    Ok(long)
+}
+
+/// From now on the row's maximum is known.
+fn know<T: Stored>(long: &mut Long<T>, max: T, temperature: f64) {
+    long.state.max = max.to_f64();
+    let mut known = Known {
+        pivot: max,
+        moved: None,
+    };
+    if let Kind::Far(by) = Kind::of(max, &long.base, temperature) {
+        known = Known {
+            pivot: by.pivot,
+            moved: Some(by),
+        };
+        long.moved_temperature = by.temperature;
+        long.base = Base::new(by.temperature);
+    }
+    long.known = Some(known);
+}
+
+/// The state of a saved result.
+unsafe fn measure_saved<T: Stored, O: RowOp>(
+    call: &Call<'_, T, O>,
+    long: &mut Long<T>,
+    peak: Peak<T>,
+    control: &dyn Control,
+) -> Result<(), Error> {
+    let (picked, pivot) = if peak.max.to_f64() > O::SATURATED {
+        long.position = peak.position;
+        (peak.position, peak.max)
+    } else {
+        (peak.first, T::from_f64(f64::INFINITY))
     };
     // SAFETY: the caller's promise.
-    let mut state = unsafe { measure_all(call, &mut long, control)? };
-    if state.max.is_finite() {
-        let m = T::from_f64(state.max);
-        let mut known = Known { pivot: m, moved: None };
-        if let Kind::Far(by) = Kind::of(m, &long.base, temperature) {
-            known = Known {
-                pivot: by.pivot,
-                moved: Some(by),
-            };
-            long.temperature = by.temperature;
-            long.base = Base::new(by.temperature);
+    unsafe {
+        long.picked = pack::second_at(&call.plan, long.place, picked);
+        long.known = Some(Known { pivot, moved: None });
+        long.state = State {
+            max: peak.max.to_f64(),
+            ties: 1.0,
+            ..measure_all(call, long, control)?
+        };
+    }
+    Ok(())
+}
+
+/// Where the whole row's maximum is.
+unsafe fn peak_all<T: Stored, O: RowOp>(
+    call: &Call<'_, T, O>,
+    long: &mut Long<T>,
+    control: &dyn Control,
+) -> Result<Peak<T>, Error> {
+    let spans = call.plan.n.div_ceil(SPAN * BLOCK);
+    let mut all: Option<Peak<T>> = None;
+    for first in (0..spans).step_by(SPANS) {
+        if first > 0 && !control.proceed() {
+            return Err(Error::Interrupted);
         }
-        long.known = Some(known);
-        if state.far {
-            // SAFETY: the caller's promise.
-            let again = unsafe { measure_all(call, &mut long, control)? };
-            state = State {
-                max: state.max,
-                ..again
-            };
+        let count = SPANS.min(spans - first);
+        long.first = first;
+        let shared = &*long;
+        // SAFETY: the caller's promise; a state for each unit.
+        unsafe {
+            call.share(
+                count,
+                SPAN * BLOCK,
+                BLOCKS * BLOCK * size_of::<T>(),
+                control,
+                |call, units, scratch| Task {
+                    call,
+                    step: Step::Peak {
+                        long: shared,
+                        units,
+                        scratch,
+                    },
+                },
+            )?;
+        }
+        for cell in &mut long.peaks[..count] {
+            all = join(all, *cell.get_mut());
         }
     }
-    Ok((long, state))
+    Ok(all.unwrap_or(Peak {
+        max: T::NEG_INFINITY,
+        position: 0,
+        first: 0,
+    }))
+}
+
+/// Of some elements, and others after them.
+fn join<T: Float>(some: Option<Peak<T>>, others: Option<Peak<T>>) -> Option<Peak<T>> {
+    let (Some(some), Some(others)) = (some, others) else {
+        return some.or(others);
+    };
+    let high = if others.max > some.max { others } else { some };
+    Some(Peak {
+        first: some.first.min(others.first),
+        ..high
+    })
+}
+
+/// Where the maximum of one span is.
+///
+/// # Safety
+/// The problem is valid; `scratch` holds a block; no one else has this span.
+#[inline(always)]
+pub(super) unsafe fn peak_of<S: Isa + Simd<T>, T: Stored, O: RowOp>(
+    s: S,
+    call: &Call<'_, T, O>,
+    long: &Long<T>,
+    span: usize,
+    scratch: *mut T,
+) {
+    let mut all = None;
+    let elements = long.span(span, call.plan.n);
+    for start in elements.clone().step_by(BLOCK) {
+        let len = BLOCK.min(elements.end - start);
+        // SAFETY: the caller's promise.
+        unsafe {
+            let x = block(s, call, long, start, len, scratch);
+            let max = along::max(s, x, len);
+            let mut first = usize::MAX;
+            if !O::SCORES {
+                let mut j = 0;
+                while j < len && x.add(j).read_unaligned() == T::ZERO {
+                    j += 1;
+                }
+                if j < len {
+                    first = start + j;
+                }
+            }
+            let position = start + along::find(s, x, len, max);
+            all = join(all, Some(Peak { max, position, first }));
+        }
+    }
+    // SAFETY: no one else has this span.
+    unsafe { *long.peaks[span].get() = all };
 }
 
 /// The state of the whole row, span after span.
@@ -265,12 +502,15 @@ unsafe fn measure_all<T: Stored, O: RowOp>(
             call.share(
                 count,
                 SPAN * BLOCK,
-                2 * BLOCK * size_of::<T>(),
+                BLOCKS * BLOCK * size_of::<T>(),
                 control,
-                |units, scratch| Step::Measure {
-                    long: shared,
-                    units,
-                    scratch,
+                |call, units, scratch| Task {
+                    call,
+                    step: Step::Measure {
+                        long: shared,
+                        units,
+                        scratch,
+                    },
                 },
             )?;
         }
@@ -318,6 +558,33 @@ unsafe fn block<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     }
 }
 
+/// A block of the second row, where there is one.
+///
+/// # Safety
+/// The problem is valid; `scratch` holds a block.
+#[inline(always)]
+unsafe fn second_block<S: Isa + Simd<T>, T: Stored, O: RowOp>(
+    s: S,
+    call: &Call<'_, T, O>,
+    long: &Long<T>,
+    start: usize,
+    len: usize,
+    scratch: *mut T,
+) -> *const T {
+    if !O::SECOND {
+        return std::ptr::null();
+    }
+    // SAFETY: the caller's promise.
+    unsafe {
+        if call.second_in_place {
+            let row = second_of(&call.plan).ptr.offset(long.place.second).cast::<T>();
+            return row.cast_const().add(start);
+        }
+        pack::pack_second(s, &call.plan, long.place, start, len, scratch);
+    }
+    scratch
+}
+
 /// The state of one span.
 ///
 /// # Safety
@@ -332,28 +599,52 @@ pub(super) unsafe fn measure<S: Isa + Simd<T>, T: Stored, O: RowOp>(
 ) {
     let mut state = State::EMPTY;
     let elements = long.span(span, call.plan.n);
+    let f = Sums {
+        op: call.op,
+        picked: Vector::splat(s, long.picked),
+    };
     for start in elements.clone().step_by(BLOCK) {
         let len = BLOCK.min(elements.end - start);
         // SAFETY: the caller's promise.
         unsafe {
             let x = block(s, call, long, start, len, scratch);
+            let b = second_block(s, call, long, start, len, scratch.add(BLOCK));
+            let from = Source {
+                x,
+                b,
+                next_x: x.wrapping_add(len),
+                next_b: b.wrapping_add(len),
+            };
             let m = match long.known {
                 Some(known) => known.pivot,
                 None => along::max(s, x, len),
             };
-            let found = match Kind::of(m, &long.base, long.temperature) {
-                Kind::Near => sum_block(s, &long.base, m, x, len),
-                Kind::Far(_) => State {
-                    max: m.to_f64(),
-                    ties: 1.0,
-                    far: true,
+            let found = if O::SCORES {
+                match Kind::of(m, &long.base, long.moved_temperature) {
+                    Kind::Near => sum_block(s, &long.base, m, f, from, len),
+                    Kind::Far(_) => State {
+                        max: m.to_f64(),
+                        ties: 1.0,
+                        far: true,
+                        ..State::EMPTY
+                    },
+                    Kind::Special => State {
+                        max: if has_nan(x, len) { f64::NAN } else { m.to_f64() },
+                        ties: 1.0,
+                        ..State::EMPTY
+                    },
+                }
+            } else {
+                let (sum, _) = along::sum(s, Vector::splat(s, m), f, from, len);
+                let zero = Vector::zero(s);
+                State {
+                    max: 0.0,
+                    peak: Exp::new(s, &long.base, zero, O::DEPTH)
+                        .pair(zero)
+                        .map(|v| v.lane(0).to_f64()),
+                    sums: fold_sums::<S, T, O>(&sum),
                     ..State::EMPTY
-                },
-                Kind::Special => State {
-                    max: if has_nan(x, len) { f64::NAN } else { m.to_f64() },
-                    ties: 1.0,
-                    ..State::EMPTY
-                },
+                }
             };
             state = state.merge::<T>(found);
         }
@@ -365,23 +656,40 @@ pub(super) unsafe fn measure<S: Isa + Simd<T>, T: Stored, O: RowOp>(
 /// The state of one block with its maximum, or a larger one.
 ///
 /// # Safety
-/// `x` is valid for reading `len` elements.
+/// `from` is valid for reading `len` elements.
 #[inline(always)]
-unsafe fn sum_block<S: Isa + Simd<T>, T: Stored>(s: S, base: &Base<T>, m: T, x: *const T, len: usize) -> State {
+unsafe fn sum_block<S: Isa + Simd<T>, T: Stored, O: RowOp>(
+    s: S,
+    base: &Base<T>,
+    m: T,
+    f: Sums<S, T, O>,
+    from: Source<T>,
+    len: usize,
+) -> State {
     let pivot = Vector::splat(s, m);
-    let exp = Exp::new(s, base, pivot);
+    let exp = Exp::new(s, base, pivot, O::DEPTH);
     // SAFETY: the caller's promise.
-    let sum =
-        unsafe { along::exp_sum::<S, T, false>(s, &exp, pivot, x, std::ptr::null_mut(), len, x.wrapping_add(len)) };
-    let total = fold::<S, T>(sum.folded);
+    let sum = unsafe { along::exp_sum::<S, T, _, false>(s, &exp, pivot, f, from, std::ptr::null_mut(), len) };
+    let total = fold::<S, T>(sum.folded[0]);
     State {
         max: if total[0].is_nan() { f64::NAN } else { m.to_f64() },
         octaves: exp.octaves.lane(0).to_f64(),
         sum: total,
         peak: exp.pair(pivot).map(|v| v.lane(0).to_f64()),
         ties: sum.ties,
+        sums: fold_sums::<S, T, O>(&sum),
         far: false,
     }
+}
+
+/// The sums beside that of the exponentials.
+#[inline(always)]
+fn fold_sums<S: Isa, T: Float, O: RowOp>(sum: &Sum<S>) -> [[f64; 2]; SUMS] {
+    let mut sums = [[0.0; 2]; SUMS];
+    for k in 0..O::SUMS {
+        sums[k] = fold::<S, T>(sum.folded[1 + k]);
+    }
+    sums
 }
 
 /// Adds eight lanes pairwise.
@@ -405,7 +713,7 @@ fn fold<S: Isa, T: Float>(folded: [Vector<S, f64>; 2]) -> [f64; 2] {
 /// Writes the results of one span; for a reduction, the result.
 ///
 /// # Safety
-/// The problem is valid; `scratch` holds two blocks and a block of float64; no one else has this span.
+/// The problem is valid; `scratch` holds three blocks and a block of float64; no one else has this span.
 #[inline(always)]
 pub(super) unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     s: S,
@@ -414,26 +722,23 @@ pub(super) unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     span: usize,
     scratch: *mut T,
 ) {
-    let state = &long.state;
-    let params = long.params::<S, O>(s, call.op);
-    let max = state.max;
+    let params = long.params::<S, O>(s, call);
+    let max = long.state.max;
+    let has_results = max.is_finite() || !O::SCORES;
     // SAFETY: the caller's promise.
     unsafe {
         if O::FROM == From::Nothing {
-            let value = if max.is_nan() {
-                T::NAN
-            } else if let Some(refined) = long.refined {
+            let value = if let Some(refined) = long.refined {
                 refined
-            } else if max.is_finite() {
+            } else if has_results {
                 params[0].lane(0)
             } else {
-                T::from_f64(max)
+                degenerate(call, long.place, T::from_f64(max))
             };
             pack::write_value(s, &call.plan, long.place, value);
             return;
         }
-        let pivot = long.known.map_or(T::ZERO, |known| known.pivot);
-        let exp = Exp::new(s, &long.base, Vector::splat(s, pivot));
+        let exp = Exp::new(s, &long.base, Vector::splat(s, long.pivot::<O>()), O::DEPTH);
         let elements = long.span(span, call.plan.n);
         for start in elements.clone().step_by(BLOCK) {
             let len = BLOCK.min(elements.end - start);
@@ -442,16 +747,25 @@ pub(super) unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp>(
             } else {
                 scratch.add(BLOCK)
             };
-            if max.is_finite() {
+            if long.skips {
+                fill(y, len, T::ZERO);
+            } else if has_results {
                 let x = block(s, call, long, start, len, scratch);
+                let b = second_block(s, call, long, start, len, scratch.add(2 * BLOCK));
                 let finish = Finish {
                     op: call.op,
                     params: &params,
                 };
-                if O::FROM == From::Exp {
-                    along::map(s, x, y, len, ExpFinish { exp: &exp, finish }, y.wrapping_add(len));
-                } else {
-                    along::map(s, x, y, len, finish, y.wrapping_add(len));
+                let next = y.wrapping_add(len).cast_const();
+                match O::FROM {
+                    From::Exp => along::map(s, ExpFinish { exp: &exp, finish }, (x, b), y, len, next),
+                    From::Second => along::map(s, finish, (b, b), y, len, next),
+                    _ => along::map(s, finish, (x, b), y, len, next),
+                }
+                if let Some(k) = O::FIX
+                    && (start..start + len).contains(&long.position)
+                {
+                    y.add(long.position - start).write_unaligned(params[k].lane(0));
                 }
             } else {
                 fill(y, len, T::NAN);
@@ -463,12 +777,12 @@ pub(super) unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     }
 }
 
-impl<T: Float> Long<T> {
+impl<T: Stored> Long<T> {
     /// What the results need, in all lanes.
     #[inline(always)]
-    fn params<S: Isa + Simd<T>, O: RowOp>(&self, s: S, op: O) -> Params<Vector<S, T>> {
-        let pivot = self.known.as_ref().map_or(0.0, |known| known.pivot.to_f64());
-        let params = op.row::<S, T>(&self.state.stats::<S, T>(s, pivot, self.temperature));
+    fn params<S: Isa + Simd<T>, O: RowOp>(&self, s: S, call: &Call<'_, T, O>) -> Params<Vector<S, T>> {
+        let stats = self.stats::<S, O>(s, call.plan.temperature(self.place), call.given(self.place));
+        let params = call.op.row::<S, T>(&stats);
         let mut narrow = [Vector::zero(s); 6];
         for k in 0..O::PARAMS {
             narrow[k] = T::from_halves(s, [params[k], params[k]]);
@@ -498,15 +812,32 @@ pub(super) unsafe fn refined<T: Stored, O: RowOp>(call: &Call<'_, T, O>, place: 
         }
     }
     // A row that cancels has a maximum of at most some 30: the exponent shift reaches it.
-    let base = Base::new(1.0);
-    let mut state = State::EMPTY;
+    let mut long = Long {
+        base: Base::new(1.0),
+        ..open(
+            &Call::<f64, O>::new(call.level, call.plan.problem, call.plan.details, call.op),
+            place,
+        )
+    };
+    let f = Sums {
+        op: call.op,
+        picked: Vector::zero(level),
+    };
     for start in (0..n).step_by(BLOCK) {
         let len = BLOCK.min(n - start);
         // SAFETY: the caller's promise.
         unsafe {
             pack::pack(level, &call.plan, place, start, len, scratch);
-            state = state.merge::<f64>(sum_block(level, &base, m, scratch, len));
+            let from = Source {
+                x: scratch.cast_const(),
+                b: std::ptr::null(),
+                next_x: scratch.cast_const(),
+                next_b: std::ptr::null(),
+            };
+            long.state = long.state.merge::<f64>(sum_block(level, &long.base, m, f, from, len));
         }
     }
-    T::from_f64(call.op.row::<_, f64>(&state.stats::<_, f64>(level, m, 1.0))[0].lane(0))
+    long.known = Some(Known { pivot: m, moved: None });
+    let stats = long.stats::<_, O>(level, 1.0, call.given(place));
+    T::from_f64(call.op.row::<_, f64>(&stats)[0].lane(0))
 }

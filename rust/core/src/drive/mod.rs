@@ -4,6 +4,7 @@
 //! | --- | --- | --- |
 //! | rows | one after the other, lanes along the row; several at once while they fit the first-level cache | `rows` |
 //! | panels | short: `LANES` of them side by side, a lane each; or any, where neighbours in memory belong to different rows | `panels` |
+//! | jacobian | n^2 results for each | `jacobian` |
 //! | long | beyond the scratch: block by block, each block twice | `long` |
 //!
 //! Which regime a row falls into changes who reads which byte when, never the arithmetic: `row` adds up in the same
@@ -12,6 +13,8 @@
 //! A row whose memory is not plain consecutive float32 or float64 is packed into scratch, computed there, and unpacked:
 //! layouts and storage types multiply no kernels.
 
+mod details;
+mod jacobian;
 mod long;
 mod pack;
 mod panels;
@@ -25,10 +28,11 @@ use std::ops::Range;
 
 use crate::element::Stored;
 use crate::math::exp::Base;
-use crate::ops::{From, OpVisitor, RowOp};
+use crate::ops::{self, From, OpVisitor, RowOp};
 use crate::problem::{Control, Dtype, Error, Problem, Temperature};
 use crate::simd::{Float, Isa, Kernel, Simd, Supported, with_default_mode};
 use crate::{parallel, simd};
+pub(crate) use details::{Blend, Details, LossRows, Square};
 use plan::Plan;
 
 /// Rows of more bytes than this (in the type that arithmetic runs in) are long.
@@ -37,25 +41,33 @@ const LONG_BYTES: usize = 1 << 20;
 /// See [`crate::run`].
 ///
 /// # Safety
-/// See there.
-pub(crate) unsafe fn run(level: Supported, problem: &Problem<'_>, control: &dyn Control) -> Result<(), Error> {
+/// See there. `details` fit the rows of the problem.
+pub(crate) unsafe fn run(
+    level: Supported,
+    kernel: ops::Kernel,
+    problem: &Problem<'_>,
+    details: &Details<'_>,
+    control: &dyn Control,
+) -> Result<(), Error> {
     let unit = matches!(problem.temperature, Temperature::One(t) if t == 1.0);
     // The constants of a temperature are computed here, outside of any kernel.
     with_default_mode(|| match problem.out.dtype {
-        Dtype::F64 => problem.op.visit(
+        Dtype::F64 => kernel.visit(
             unit,
             Run::<f64> {
                 level,
                 problem,
+                details,
                 control,
                 float: PhantomData,
             },
         ),
-        _ => problem.op.visit(
+        _ => kernel.visit(
             unit,
             Run::<f32> {
                 level,
                 problem,
+                details,
                 control,
                 float: PhantomData,
             },
@@ -67,6 +79,7 @@ pub(crate) unsafe fn run(level: Supported, problem: &Problem<'_>, control: &dyn 
 struct Run<'a, T> {
     level: Supported,
     problem: &'a Problem<'a>,
+    details: &'a Details<'a>,
     control: &'a dyn Control,
     float: PhantomData<T>,
 }
@@ -76,7 +89,15 @@ impl<T: Stored> OpVisitor for Run<'_, T> {
     #[inline(always)]
     fn visit<O: RowOp>(self, op: O) -> Self::Out {
         // SAFETY: `run` was called with a valid problem.
-        unsafe { Call::<T, O>::new(self.level, self.problem, op).run(self.control) }
+        unsafe { Call::<T, O>::new(self.level, self.problem, self.details, op).run(self.control) }
+    }
+    #[inline(always)]
+    fn jacobian(self, softmax: bool) -> Self::Out {
+        let mut call = Call::<T, _>::new(self.level, self.problem, self.details, ops::Probabilities);
+        // Probabilities stay in scratch.
+        call.out_in_place = false;
+        // SAFETY: `run` was called with a valid problem.
+        unsafe { jacobian::run(&call, softmax, self.control) }
     }
 }
 
@@ -87,8 +108,14 @@ struct Call<'a, T, O> {
     op: O,
     /// The constants of the one temperature, if there is one.
     base: Option<Base<T>>,
+    /// Those of a temperature of 1.
+    unit: Base<T>,
+    /// Whether rows come with numbers of their own.
+    given: bool,
     x_in_place: bool,
+    second_in_place: bool,
     out_in_place: bool,
+    second_columns: bool,
 }
 
 /// How the rows are gone over.
@@ -104,21 +131,25 @@ enum Regime {
 }
 
 impl<'a, T: Stored, O: RowOp> Call<'a, T, O> {
-    fn new(level: Supported, problem: &'a Problem<'a>, op: O) -> Self {
-        let plan = Plan::new(problem);
+    fn new(level: Supported, problem: &'a Problem<'a>, details: &'a Details<'a>, op: O) -> Self {
+        let plan = Plan::new(problem, details, O::FROM != From::Nothing);
+        let unit = Base::new(1.0);
         let base = match problem.temperature {
+            Temperature::One(1.0) => Some(unit),
             Temperature::One(t) => Some(Base::new(t)),
             Temperature::Rows(_) => None,
         };
-        let x_in_place = plan.x_in_place::<T>();
-        let out_in_place = plan.out_in_place::<T>();
         Self {
             level,
-            plan,
             op,
             base,
-            x_in_place,
-            out_in_place,
+            unit,
+            given: details.are_given(),
+            x_in_place: plan.x_in_place::<T>(),
+            second_in_place: plan.second_in_place::<T>(),
+            out_in_place: plan.out_in_place::<T>(),
+            second_columns: plan.second_columns::<T>(),
+            plan,
         }
     }
 
@@ -152,23 +183,24 @@ impl<'a, T: Stored, O: RowOp> Call<'a, T, O> {
             // SAFETY: passed on.
             return unsafe { long::run(self, control) };
         }
+        let operands = if O::SECOND { 2 } else { 1 };
         let (units, rows_per_unit, scratch) = match regime {
             Regime::Rows(batch) => (rows.div_ceil(batch), batch, self.rows_scratch(batch)),
-            Regime::Panels => (rows.div_ceil(T::LANES), T::LANES, 2 * n * 64),
+            Regime::Panels => (rows.div_ceil(T::LANES), T::LANES, (1 + operands) * n * 64),
             Regime::Columns(panels, inner) => {
                 let tiles = inner.div_ceil(panels * T::LANES);
-                (rows / inner * tiles, panels * T::LANES, panels * n * 64 + n * 64)
+                (
+                    rows / inner * tiles,
+                    panels * T::LANES,
+                    operands * panels * n * 64 + n * 64,
+                )
             }
             Regime::Long => unreachable!("handled above"),
         };
         // SAFETY: each unit is a set of rows of its own.
         unsafe {
-            self.share(
-                units,
-                rows_per_unit * n,
-                scratch,
-                control,
-                |units, scratch| match regime {
+            self.share(units, rows_per_unit * n, scratch, control, |call, units, scratch| {
+                let step = match regime {
                     Regime::Rows(batch) => Step::Rows { batch, units, scratch },
                     Regime::Panels => Step::Panels { units, scratch },
                     Regime::Columns(panels, inner) => Step::Columns {
@@ -178,22 +210,23 @@ impl<'a, T: Stored, O: RowOp> Call<'a, T, O> {
                         scratch,
                     },
                     Regime::Long => unreachable!("handled above"),
-                },
-            )
+                };
+                Task { call, step }
+            })
         }
     }
 
-    /// Runs steps over all units, on as many threads as the work is worth.
+    /// Runs tasks over all units, on as many threads as the work is worth.
     ///
     /// # Safety
-    /// The steps of different units write to different memory.
-    unsafe fn share<'b>(
+    /// The tasks of different units write to different memory.
+    unsafe fn share<'b, K: Kernel<T, Out = ()>>(
         &'b self,
         units: usize,
         elements_per_unit: usize,
         scratch_bytes: usize,
         control: &dyn Control,
-        step: impl Fn(Range<usize>, *mut T) -> Step<'b, T> + Sync,
+        task: impl Fn(&'b Self, Range<usize>, *mut T) -> K + Sync,
     ) -> Result<(), Error>
     where
         'a: 'b,
@@ -208,21 +241,27 @@ impl<'a, T: Stored, O: RowOp> Call<'a, T, O> {
             let shared = &shared;
             // SAFETY: each worker has a part of the scratch of its own.
             let part = unsafe { shared.1.add(worker * scratch_bytes) }.cast::<T>();
-            with_default_mode(|| {
-                level.dispatch(Task {
-                    call: shared.0,
-                    step: step(units, part),
-                })
-            });
+            with_default_mode(|| level.dispatch(task(shared.0, units, part)));
         })
     }
 
-    /// A row in scratch, where it is needed: to pack, to compute, or for rows out of the exponent shift's reach.
+    /// Rows in scratch, where they are needed: to pack, to compute, or for rows out of the exponent shift's reach; and the
+    /// second rows.
     fn rows_scratch(&self, batch: usize) -> usize {
+        let second = if O::SECOND && !self.second_in_place {
+            batch * self.plan.n
+        } else {
+            0
+        };
+        (self.rows_scratch_second(batch) + second) * size_of::<T>()
+    }
+
+    /// Where the second rows begin.
+    fn rows_scratch_second(&self, batch: usize) -> usize {
         if self.x_in_place && self.out_in_place && O::FROM != From::Nothing {
             0
         } else {
-            batch * self.plan.n * size_of::<T>()
+            batch * self.plan.n
         }
     }
 
@@ -256,6 +295,11 @@ enum Step<'b, T> {
     Columns {
         panels: usize,
         inner: usize,
+        units: Range<usize>,
+        scratch: *mut T,
+    },
+    Peak {
+        long: &'b long::Long<T>,
         units: Range<usize>,
         scratch: *mut T,
     },
@@ -301,6 +345,11 @@ impl<T: Stored, O: RowOp> Kernel<T> for Task<'_, '_, T, O> {
                 } => {
                     for unit in units {
                         panels::tile(s, call, panels, inner, unit, scratch);
+                    }
+                }
+                Step::Peak { long, units, scratch } => {
+                    for unit in units {
+                        long::peak_of(s, call, long, unit, scratch);
                     }
                 }
                 Step::Measure { long, units, scratch } => {

@@ -1,11 +1,13 @@
 //! Between memory of any layout and rows of consecutive numbers of the type that arithmetic runs in.
 
+use super::details::Blend;
 use super::plan::{Place, Plan};
 use crate::element::{Element, Stored, Visitor, read};
-use crate::problem::Dtype;
-use crate::simd::{Float, Isa, Simd, Vector};
+use crate::math::tanh;
+use crate::problem::{Array, Dtype};
+use crate::simd::{Float, Isa, Kernel, Lanes, Simd, Vector, plain};
 
-/// Copies elements `start..start + len` of the row at `row` to `to`, converted; -inf where the mask is false.
+/// Copies scores `start..start + len` of the row at `row` to `to`, converted and capped; -inf where the mask is false.
 ///
 /// # Safety
 /// The problem's arrays are valid; `to` is valid for writing `len` elements.
@@ -18,36 +20,299 @@ pub(crate) unsafe fn pack<S: Isa + Simd<T>, T: Stored>(
     len: usize,
     to: *mut T,
 ) {
-    let problem = plan.problem;
-    let x = &problem.x;
-    let converts = x.dtype != problem.out.dtype || x.swapped;
+    let part = (row, start, len);
+    s.apart(Pack {
+        plan,
+        part,
+        to,
+        second: false,
+    });
+}
+
+/// The same for the second array, with what the targets of a loss need; zero where the mask is false.
+///
+/// # Safety
+/// The problem's arrays are valid; `to` is valid for writing `len` elements.
+#[inline(always)]
+pub(crate) unsafe fn pack_second<S: Isa + Simd<T>, T: Stored>(
+    s: S,
+    plan: &Plan<'_>,
+    row: Place,
+    start: usize,
+    len: usize,
+    to: *mut T,
+) {
+    let part = (row, start, len);
+    s.apart(Pack {
+        plan,
+        part,
+        to,
+        second: true,
+    });
+}
+
+/// A part of a row, of a valid problem, with memory to copy it to.
+struct Pack<'a, 'b, T> {
+    plan: &'b Plan<'a>,
+    part: (Place, usize, usize),
+    to: *mut T,
+    second: bool,
+}
+
+impl<T: Stored> Kernel<T> for Pack<'_, '_, T> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Isa + Simd<T>>(self, s: S) {
+        let Self { plan, part, to, second } = self;
+        let problem = plan.problem;
+        // SAFETY: `pack` and `pack_second` were called with valid arrays.
+        unsafe {
+            if !second {
+                copy::<S, T, false>(s, plan, &problem.x, problem.out.dtype, part, to);
+                if let Some(limit) = plan.details.softcap {
+                    softcap(to, part.2, limit);
+                }
+                blank_row(plan, part, to, T::NEG_INFINITY);
+                return;
+            }
+            if let Some(second) = &problem.second {
+                copy::<S, T, true>(s, plan, second, T::DTYPE, part, to);
+            }
+            if let Some(how) = &plan.details.blend {
+                blend(plan, how, part, to);
+            }
+            blank_row(plan, part, to, T::ZERO);
+        }
+    }
+}
+
+/// Copies elements of a row of `x` or of the second array, converted to `dtype` and from there to `T`.
+///
+/// # Safety
+/// The problem's arrays are valid; `to` is valid for writing `len` elements.
+#[inline(always)]
+unsafe fn copy<S: Isa + Simd<T>, T: Stored, const SECOND: bool>(
+    s: S,
+    plan: &Plan<'_>,
+    array: &Array<'_>,
+    dtype: Dtype,
+    (row, start, len): (Place, usize, usize),
+    to: *mut T,
+) {
+    let converts = (array.dtype != dtype && !SECOND) || array.swapped;
     let mut done = 0;
     while done < len {
         let run = Run::find(plan, row, start + done, len - done);
+        let (place, step) = if SECOND {
+            (run.place.second, run.step.second)
+        } else {
+            (run.place.x, run.step.x)
+        };
         // SAFETY: the run is part of the row.
         unsafe {
-            let (from, to) = (x.ptr.offset(run.place.x), to.add(done));
+            let (from, to) = (array.ptr.offset(place), to.add(done));
             let load = Load {
                 s,
                 from,
                 to,
                 count: run.count,
             };
-            let neighbours = run.step.x == x.dtype.size() as isize;
-            if converts || !neighbours || T::visit(x.dtype, load).is_none() {
-                gather(x.dtype, x.swapped, problem.out.dtype, from, run.step.x, to, run.count);
-            }
-            if let Some(mask) = &problem.mask {
-                blank(
-                    mask.ptr.offset(run.place.mask),
-                    run.step.mask,
-                    to,
-                    run.count,
-                    T::NEG_INFINITY,
-                );
+            // (What is computed in `T` becomes it without loss.)
+            let neighbours = step == array.dtype.size() as isize;
+            if converts || !neighbours || T::visit(array.dtype, load).is_none() {
+                gather(array.dtype, array.swapped, dtype, from, step, to, run.count);
             }
         }
         done += run.count;
+    }
+}
+
+/// Sets the elements of a row at `to` whose truth is false.
+///
+/// # Safety
+/// The problem's arrays are valid; `to` is valid for writing `len` elements.
+#[inline(always)]
+unsafe fn blank_row<T: Stored>(plan: &Plan<'_>, (row, start, len): (Place, usize, usize), to: *mut T, value: T) {
+    let Some(mask) = &plan.problem.mask else { return };
+    let mut done = 0;
+    while done < len {
+        let run = Run::find(plan, row, start + done, len - done);
+        // SAFETY: the run is part of the row.
+        unsafe {
+            blank(
+                mask.ptr.offset(run.place.mask),
+                run.step.mask,
+                to.add(done),
+                run.count,
+                value,
+            );
+        }
+        done += run.count;
+    }
+}
+
+/// How many elements of a row the mask lets take part.
+///
+/// # Safety
+/// The problem's arrays are valid.
+pub(crate) unsafe fn count(plan: &Plan<'_>, row: Place) -> usize {
+    let Some(mask) = &plan.problem.mask else { return plan.n };
+    let (mut done, mut count) = (0, 0);
+    while done < plan.n {
+        let run = Run::find(plan, row, done, plan.n - done);
+        for i in 0..run.count {
+            // SAFETY: the run is part of the row.
+            count += usize::from(
+                unsafe {
+                    *mask
+                        .ptr
+                        .offset(run.place.mask.wrapping_add(run.step.mask.wrapping_mul(i as isize)))
+                } != 0,
+            );
+        }
+        done += run.count;
+    }
+    count
+}
+
+/// Makes the numbers of a loss from targets at `to`; of a row with a class, whatever is there.
+///
+/// # Safety
+/// `to` is valid for reading and writing `len` elements.
+#[inline(never)]
+unsafe fn blend<T: Stored>(plan: &Plan<'_>, how: &Blend<'_>, (row, start, len): (Place, usize, usize), to: *mut T) {
+    let classes = how.counts.get(row.row as usize).copied().unwrap_or(plan.n as f64);
+    let spread = how.spread / classes;
+    let class = plan.details.class(row.row).map(|class| class.wrapping_sub(start));
+    let has_targets = plan.problem.second.is_some();
+    for i in 0..len {
+        // SAFETY: the caller's promise.
+        let p = unsafe { to.add(i) };
+        let target = if has_targets {
+            // SAFETY: see above.
+            unsafe { *p }.to_f64()
+        } else {
+            f64::from(u8::from(class == Some(i)))
+        };
+        let weight = how.weights.get(start + i).copied().unwrap_or(1.0);
+        // SAFETY: see above.
+        unsafe { *p = T::from_f64(weight * (how.keep * target + spread)) };
+    }
+}
+
+/// Caps scores.
+///
+/// # Safety
+/// `to` is valid for reading and writing `len` elements.
+#[inline(never)]
+unsafe fn softcap<T: Stored>(to: *mut T, len: usize, limit: f64) {
+    let s = plain();
+    for start in (0..len).step_by(8) {
+        let mut lanes = Lanes([0.0; 16]);
+        let count = 8.min(len - start);
+        // SAFETY: the caller's promise.
+        unsafe {
+            for i in 0..count {
+                lanes.0[i] = (*to.add(start + i)).to_f64();
+            }
+            let capped = tanh::softcap(Vector::from_lanes(s, &lanes), limit).to_lanes();
+            for i in 0..count {
+                *to.add(start + i) = T::from_f64(capped.0[i]);
+            }
+        }
+    }
+}
+
+/// Numbers of a row as they are in memory, converted.
+///
+/// # Safety
+/// The problem's arrays are valid; `to` is valid for writing `len` elements.
+unsafe fn raw<T: Stored, const SECOND: bool>(
+    plan: &Plan<'_>,
+    array: &Array<'_>,
+    dtype: Dtype,
+    (row, start, len): (Place, usize, usize),
+    to: *mut T,
+) {
+    let mut done = 0;
+    while done < len {
+        let run = Run::find(plan, row, start + done, len - done);
+        let (place, step) = if SECOND {
+            (run.place.second, run.step.second)
+        } else {
+            (run.place.x, run.step.x)
+        };
+        // SAFETY: the run is part of the row.
+        unsafe {
+            let from = array.ptr.offset(place);
+            gather(array.dtype, array.swapped, dtype, from, step, to.add(done), run.count);
+        }
+        done += run.count;
+    }
+}
+
+/// One number of a row as [`pack`] has it.
+///
+/// # Safety
+/// The problem's arrays are valid.
+pub(crate) unsafe fn score_at<T: Stored>(plan: &Plan<'_>, row: Place, j: usize) -> T {
+    let mut number = [T::ZERO; 1];
+    let to = number.as_mut_ptr();
+    // SAFETY: the caller's promise.
+    unsafe {
+        raw::<T, false>(plan, &plan.problem.x, plan.problem.out.dtype, (row, j, 1), to);
+        if let Some(limit) = plan.details.softcap {
+            softcap(to, 1, limit);
+        }
+        blank_row(plan, (row, j, 1), to, T::NEG_INFINITY);
+    }
+    number[0]
+}
+
+/// One number of a row as [`pack_second`] has it.
+///
+/// # Safety
+/// The problem's arrays are valid.
+pub(crate) unsafe fn second_at<T: Stored>(plan: &Plan<'_>, row: Place, j: usize) -> T {
+    let mut number = [T::ZERO; 1];
+    let to = number.as_mut_ptr();
+    // SAFETY: the caller's promise.
+    unsafe {
+        if let Some(second) = &plan.problem.second {
+            raw::<T, true>(plan, second, T::DTYPE, (row, j, 1), to);
+        }
+        if let Some(how) = &plan.details.blend {
+            blend(plan, how, (row, j, 1), to);
+        }
+        blank_row(plan, (row, j, 1), to, T::ZERO);
+    }
+    number[0]
+}
+
+/// Multiplies derivatives with respect to capped scores by the cap's own.
+///
+/// # Safety
+/// The problem's arrays are valid; `to` is valid for reading and writing `len` elements.
+#[inline(never)]
+unsafe fn uncap<T: Stored>(plan: &Plan<'_>, (row, start, len): (Place, usize, usize), to: *mut T, limit: f64) {
+    let s = plain();
+    for done in (0..len).step_by(8) {
+        let mut scores = [T::ZERO; 8];
+        let mut lanes = Lanes([0.0; 16]);
+        let count = 8.min(len - done);
+        // SAFETY: the caller's promise.
+        unsafe {
+            let (x, dtype) = (&plan.problem.x, plan.problem.out.dtype);
+            raw::<T, false>(plan, x, dtype, (row, start + done, count), scores.as_mut_ptr());
+            for i in 0..count {
+                lanes.0[i] = scores[i].to_f64();
+            }
+            let slopes = tanh::softcap_slope(Vector::from_lanes(s, &lanes), limit).to_lanes();
+            for i in 0..count {
+                let p = to.add(done + i);
+                *p = T::from_f64((*p).to_f64() * slopes.0[i]);
+            }
+        }
     }
 }
 
@@ -65,30 +330,50 @@ pub(crate) unsafe fn unpack<S: Isa + Simd<T>, T: Stored>(
     from: *mut T,
     masked: T,
 ) {
-    let problem = plan.problem;
-    let out = &problem.out;
-    let mut done = 0;
-    while done < len {
-        let run = Run::find(plan, row, start + done, len - done);
-        // SAFETY: the run is part of the row.
+    let part = (row, start, len);
+    s.apart(Unpack {
+        plan,
+        part,
+        from,
+        masked,
+    });
+}
+
+/// Results for a part of a row of a valid problem.
+struct Unpack<'a, 'b, T> {
+    plan: &'b Plan<'a>,
+    part: (Place, usize, usize),
+    from: *mut T,
+    masked: T,
+}
+
+impl<T: Stored> Kernel<T> for Unpack<'_, '_, T> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Isa + Simd<T>>(self, s: S) {
+        let Self {
+            plan,
+            part,
+            from,
+            masked,
+        } = self;
+        let (row, start, len) = part;
+        let out = &plan.problem.out;
+        let mut done = 0;
+        // SAFETY: `unpack` was called with valid arrays.
         unsafe {
-            let (from, to) = (from.add(done), out.ptr.offset(run.place.out));
-            if let Some(mask) = &problem.mask {
-                blank(mask.ptr.offset(run.place.mask), run.step.mask, from, run.count, masked);
+            if let Some(limit) = plan.details.softcap {
+                // (In place the scores are still there.)
+                uncap(plan, part, from, limit);
             }
-            // The result's dtype is always one that is computed in T.
-            let _ = T::visit(
-                out.dtype,
-                Save {
-                    s,
-                    from,
-                    to,
-                    step: run.step.out,
-                    count: run.count,
-                },
-            );
+            blank_row(plan, part, from, masked);
+            while done < len {
+                let run = Run::find(plan, row, start + done, len - done);
+                let to = out.ptr.offset(run.place.out);
+                save_here(s, out.dtype, from.add(done), to, run.step.out, run.count);
+                done += run.count;
+            }
         }
-        done += run.count;
     }
 }
 
@@ -127,16 +412,71 @@ pub(crate) unsafe fn write_value<S: Isa + Simd<T>, T: Stored>(s: S, plan: &Plan<
     // SAFETY: `row` is a row of the problem.
     unsafe {
         let to = out.ptr.offset(row.out);
-        let _ = T::visit(
-            out.dtype,
-            Save {
-                s,
-                from: &raw mut value,
-                to,
-                step: 0,
-                count: 1,
-            },
-        );
+        save(s, out.dtype, &raw mut value, to, 0, 1);
+    }
+}
+
+/// Writes `count` numbers as elements of a float dtype, `step` bytes apart.
+///
+/// # Safety
+/// `from` is valid for reading them, `to` and `step` name as many elements.
+#[inline(always)]
+unsafe fn save_here<S: Isa + Simd<T>, T: Stored>(
+    s: S,
+    dtype: Dtype,
+    from: *mut T,
+    to: *mut u8,
+    step: isize,
+    count: usize,
+) {
+    let save = Save {
+        s,
+        from,
+        to,
+        step,
+        count,
+    };
+    // The result's dtype is always one that is computed in T.
+    let _ = T::visit(dtype, save);
+}
+
+/// The same, as a function of its own.
+///
+/// # Safety
+/// See there.
+#[inline(always)]
+pub(crate) unsafe fn save<S: Isa + Simd<T>, T: Stored>(
+    s: S,
+    dtype: Dtype,
+    from: *mut T,
+    to: *mut u8,
+    step: isize,
+    count: usize,
+) {
+    s.apart(SaveApart {
+        dtype,
+        from,
+        to,
+        step,
+        count,
+    });
+}
+
+/// Valid numbers and memory for them.
+struct SaveApart<T> {
+    dtype: Dtype,
+    from: *mut T,
+    to: *mut u8,
+    step: isize,
+    count: usize,
+}
+
+impl<T: Stored> Kernel<T> for SaveApart<T> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Isa + Simd<T>>(self, s: S) {
+        // SAFETY: `save` was called with valid memory.
+        unsafe { save_here(s, self.dtype, self.from, self.to, self.step, self.count) };
     }
 }
 

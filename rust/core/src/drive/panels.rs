@@ -7,12 +7,15 @@
 
 use super::pack::{self, load_some, store_some};
 use super::plan::{Place, Plan};
-use super::stage::{Access, Known, Stage};
+use super::rows::second_of;
+use super::stage::{Access, Found, Known, Stage};
 use super::{Call, Move};
 use crate::element::{Element, Stored, Visitor};
-use crate::ops::{From, RowOp};
-use crate::row::across;
-use crate::simd::{Float, Isa, Lanes, Simd, Vector};
+use crate::math::exp::Exp;
+use crate::ops::{ExpFinish, Finish, From, Pick, RowOp, Sums};
+use crate::problem::Dtype;
+use crate::row::{Map, SUMS, across};
+use crate::simd::{Float, Isa, Kernel, Lanes, Simd, Vector};
 
 /// Rows up to this many bytes go into panels.
 pub(super) const SHORT_BYTES: usize = 16 * 4;
@@ -26,7 +29,16 @@ struct Panel<'a, T> {
     start: usize,
     count: usize,
     data: *mut T,
+    /// The panel of the second rows, where there are any.
+    second: *mut T,
+    /// What was picked of each row, and where.
+    picked: Lanes<T>,
+    positions: [usize; 16],
+    picks_scores: bool,
 }
+
+/// Nothing was picked.
+const NOWHERE: usize = usize::MAX;
 
 impl<T: Stored> Access<T> for Panel<'_, T> {
     fn place(&self, l: usize) -> Place {
@@ -42,6 +54,9 @@ impl<T: Stored> Access<T> for Panel<'_, T> {
                 *p = by.apply(*p);
             }
         }
+        if self.picks_scores {
+            self.picked.0[l] = by.apply(self.picked.0[l]);
+        }
     }
     #[cold]
     unsafe fn has_nan(&self, l: usize) -> bool {
@@ -50,7 +65,56 @@ impl<T: Stored> Access<T> for Panel<'_, T> {
     }
 }
 
-impl<T: Stored> Panel<'_, T> {
+impl<'a, T: Stored> Panel<'a, T> {
+    fn new<O: RowOp>(plan: &'a Plan<'a>, start: usize, count: usize, data: *mut T, second: *mut T) -> Self {
+        Self {
+            plan,
+            start,
+            count,
+            data,
+            second,
+            picked: Lanes([<T as Float>::ZERO; 16]),
+            positions: [NOWHERE; 16],
+            picks_scores: O::PICK == Pick::Class,
+        }
+    }
+
+    /// Picks a number out of each row of scores, whose maxima are known.
+    ///
+    /// # Safety
+    /// The panel is valid.
+    #[inline(always)]
+    unsafe fn pick<S: Isa + Simd<T>, O: RowOp>(&mut self, s: S, max: Vector<S, T>) {
+        // SAFETY: the caller's promise; classes are below `n`.
+        unsafe {
+            match O::PICK {
+                Pick::None => {}
+                Pick::Peak => {
+                    let [picked, places] = across::find(s, self.data, self.second, self.plan.n, max);
+                    self.picked = picked.to_lanes();
+                    if O::FIX.is_some() {
+                        let places = places.to_lanes();
+                        for l in 0..T::LANES {
+                            self.positions[l] = places.0[l].to_f64() as usize;
+                        }
+                    }
+                }
+                Pick::Class => {
+                    self.picked = max.to_lanes();
+                    if self.plan.details.classes.is_empty() {
+                        return;
+                    }
+                    for l in 0..self.count {
+                        if let Some(class) = self.plan.details.class(self.place(l).row) {
+                            self.positions[l] = class;
+                            self.picked.0[l] = *self.data.add(class * T::LANES + l);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
     /// Sums the exponentials (and leaves them in the panel, if `finish` wants them).
     ///
     /// # Safety
@@ -65,13 +129,70 @@ impl<T: Stored> Panel<'_, T> {
         let (n, count) = (self.plan.n, self.count);
         // SAFETY: the caller's promise.
         unsafe {
+            if !O::SCORES {
+                return self.saved_sums(s, call, max);
+            }
+            self.pick::<S, O>(s, max);
             let stage = Stage::new(s, call, max, count, self);
             let (exp, m) = (&stage.exp, stage.pivot);
+            let picked = Vector::from_lanes(s, &self.picked);
+            let f = Sums { op: call.op, picked };
+            let panels = (self.data, self.second.cast_const());
             let (wide, ties) = match O::FROM {
-                From::Exp => across::exp_sum::<S, T, true>(s, exp, m, self.data, n),
-                _ => across::exp_sum::<S, T, false>(s, exp, m, self.data, n),
+                From::Exp => across::sum::<S, T, _, true, true>(s, exp, m, f, panels, n),
+                _ => across::sum::<S, T, _, true, false>(s, exp, m, f, panels, n),
             };
-            stage.conclude(s, call.op, T::wide_halves(s, wide), ties, T::LANES)
+            let found = Found {
+                sums: halves::<S, T>(s, wide, O::SUMS),
+                ties,
+                picked,
+            };
+            stage.conclude(s, call, self, found, count)
+        }
+    }
+
+    /// The same for saved results.
+    ///
+    /// # Safety
+    /// The panel is valid, and its maxima are `max`.
+    #[inline(always)]
+    unsafe fn saved_sums<S: Isa + Simd<T>, O: RowOp>(
+        &mut self,
+        s: S,
+        call: &Call<'_, T, O>,
+        max: Vector<S, T>,
+    ) -> Known<S, T> {
+        let (n, count) = (self.plan.n, self.count);
+        // SAFETY: the caller's promise.
+        unsafe {
+            let [at_max, places] = across::find(s, self.data, self.second, n, max);
+            let first = across::first(s, self.data, self.second, n);
+            let mut m = Lanes([<T as Float>::ZERO; 16]);
+            let (maxima, places) = (max.to_lanes(), places.to_lanes());
+            let (at_max, mut picked) = (at_max.to_lanes(), first.to_lanes());
+            for l in 0..T::LANES {
+                if maxima.0[l].to_f64() > O::SATURATED {
+                    m.0[l] = maxima.0[l];
+                    picked.0[l] = at_max.0[l];
+                    self.positions[l] = places.0[l].to_f64() as usize;
+                } else {
+                    // No element is this one.
+                    m.0[l] = T::from_f64(f64::INFINITY);
+                }
+            }
+            self.picked = picked;
+            let picked = Vector::from_lanes(s, &picked);
+            let f = Sums { op: call.op, picked };
+            let stage = Stage::saved(s, call, max, T::LANES, self);
+            let panels = (self.data, self.second.cast_const());
+            let m = Vector::from_lanes(s, &m);
+            let (wide, _) = across::sum::<S, T, _, false, false>(s, &stage.exp, m, f, panels, n);
+            let found = Found {
+                sums: halves::<S, T>(s, wide, O::SUMS),
+                ties: Vector::splat(s, T::ONE),
+                picked,
+            };
+            stage.conclude(s, call, self, found, count)
         }
     }
 
@@ -80,20 +201,50 @@ impl<T: Stored> Panel<'_, T> {
     /// # Safety
     /// The panel is valid.
     #[inline(always)]
-    unsafe fn finish<S: Isa + Simd<T>, O: RowOp>(&mut self, s: S, op: O, known: &Known<S, T>) {
+    unsafe fn finish<S: Isa + Simd<T>, O: RowOp>(&mut self, s: S, call: &Call<'_, T, O>, known: &Known<S, T>) {
         let n = self.plan.n;
+        let exp = Exp::new(s, &call.unit, Vector::zero(s), O::DEPTH);
+        let finish = Finish {
+            op: call.op,
+            params: &known.params,
+        };
         // SAFETY: the caller's promise.
         unsafe {
             for j in 0..n {
                 let p = self.data.add(j * T::LANES);
-                op.finish(&known.params, Vector::load(s, p)).store(p);
+                let b = if O::SECOND {
+                    Vector::load(s, self.second.add(j * T::LANES))
+                } else {
+                    Vector::zero(s)
+                };
+                let v = Vector::load(s, p);
+                match O::FROM {
+                    From::Exp if !O::SCORES => ExpFinish { exp: &exp, finish }.apply(v, b),
+                    From::Second => finish.apply(b, b),
+                    _ => finish.apply(v, b),
+                }
+                .store(p);
             }
-            if known.special {
+            if let Some(k) = O::FIX {
+                let fixes = known.params[k].to_lanes();
                 for l in 0..self.count {
-                    if known.is_nan(l) {
-                        for j in 0..n {
-                            *self.data.add(j * T::LANES + l) = T::NAN;
-                        }
+                    if self.positions[l] != NOWHERE {
+                        *self.data.add(self.positions[l] * T::LANES + l) = fixes.0[l];
+                    }
+                }
+            }
+            let has_skips = !self.plan.details.classes.is_empty();
+            if known.special || has_skips {
+                for l in 0..self.count {
+                    let value = if has_skips && self.plan.details.skips(self.place(l).row) {
+                        T::ZERO
+                    } else if known.is_nan(l) {
+                        T::NAN
+                    } else {
+                        continue;
+                    };
+                    for j in 0..n {
+                        *self.data.add(j * T::LANES + l) = value;
                     }
                 }
             }
@@ -101,10 +252,55 @@ impl<T: Stored> Panel<'_, T> {
     }
 }
 
+/// A valid panel, to be turned into results.
+struct Compute<'a, 'b, 'c, T, O> {
+    call: &'b Call<'a, T, O>,
+    panel: &'b mut Panel<'c, T>,
+    max: &'b Lanes<T>,
+    /// For a block of float64.
+    scratch: *mut f64,
+}
+
+impl<T: Stored, O: RowOp> Kernel<T> for Compute<'_, '_, '_, T, O> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Isa + Simd<T>>(self, s: S) {
+        let Self {
+            call,
+            panel,
+            max,
+            scratch,
+        } = self;
+        // SAFETY: whoever made this says that the panel is valid.
+        unsafe {
+            let known = panel.sums(s, call, Vector::from_lanes(s, max));
+            if O::FROM == From::Nothing {
+                known.write_values(s, call, panel.count, panel, scratch);
+            } else {
+                panel.finish(s, call, &known);
+            }
+        }
+    }
+}
+
+/// The sums in halves of eight lanes.
+#[inline(always)]
+fn halves<S: Isa + Simd<T>, T: Stored>(
+    s: S,
+    wide: [T::Wide<S>; 1 + SUMS],
+    sums: usize,
+) -> [[[Vector<S, f64>; 2]; 2]; 1 + SUMS] {
+    let mut halves = [[[Vector::zero(s); 2]; 2]; 1 + SUMS];
+    for a in 0..1 + sums {
+        halves[a] = T::wide_halves(s, wide[a]);
+    }
+    halves
+}
+
 /// The `unit`-th `LANES` rows, which are short.
 ///
 /// # Safety
-/// The problem is valid; `scratch` holds a panel, `LANES` rows, and a block of float64.
+/// The problem is valid; `scratch` holds a panel (two for ops with a second row), `LANES` rows, and a block of float64.
 #[inline(always)]
 pub(super) unsafe fn rows<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     s: S,
@@ -116,16 +312,29 @@ pub(super) unsafe fn rows<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     let n = plan.n;
     let start = unit * T::LANES;
     let count = T::LANES.min(plan.rows - start);
-    let buffer = scratch.wrapping_add(n * T::LANES);
-    let mut panel = Panel {
-        plan,
-        start,
-        count,
-        data: scratch,
+    let second = scratch.wrapping_add(n * T::LANES);
+    let buffer = if O::SECOND {
+        second.wrapping_add(n * T::LANES)
+    } else {
+        second
     };
+    let mut panel = Panel::new::<O>(plan, start, count, scratch, second);
     // SAFETY: rows of the problem, or of the scratch.
     unsafe {
         let mut from = [std::ptr::null::<T>(); 16];
+        if O::SECOND {
+            for l in 0..T::LANES {
+                let place = panel.place(l);
+                from[l] = if call.second_in_place {
+                    second_of(plan).ptr.offset(place.second).cast()
+                } else {
+                    let row = buffer.add(l * n);
+                    pack::pack_second(s, plan, place, 0, n, row);
+                    row
+                };
+            }
+            to_panel(s, &from, n, panel.second);
+        }
         for l in 0..T::LANES {
             let place = panel.place(l);
             from[l] = if call.x_in_place {
@@ -137,12 +346,16 @@ pub(super) unsafe fn rows<S: Isa + Simd<T>, T: Stored, O: RowOp>(
             };
         }
         let max = to_panel(s, &from, n, panel.data);
-        let known = panel.sums(s, call, max);
+        let scratch = buffer.wrapping_add(n * T::LANES).cast();
+        s.apart(Compute {
+            call,
+            panel: &mut panel,
+            max: &max,
+            scratch,
+        });
         if O::FROM == From::Nothing {
-            known.write_values(s, call, count, &panel, buffer.wrapping_add(n * T::LANES).cast());
             return;
         }
-        panel.finish(s, call.op, &known);
         let direct = call.out_in_place && count == T::LANES;
         let mut to = [std::ptr::null_mut::<T>(); 16];
         for l in 0..T::LANES {
@@ -166,7 +379,37 @@ pub(super) unsafe fn rows<S: Isa + Simd<T>, T: Stored, O: RowOp>(
 /// # Safety
 /// The rows are valid for reading `n` elements, `panel` for writing a panel of `n`.
 #[inline(always)]
-unsafe fn to_panel<S: Isa + Simd<T>, T: Float>(s: S, rows: &[*const T; 16], n: usize, panel: *mut T) -> Vector<S, T> {
+unsafe fn to_panel<S: Isa + Simd<T>, T: Float>(s: S, rows: &[*const T; 16], n: usize, panel: *mut T) -> Lanes<T> {
+    s.apart(ToPanel { rows, n, panel })
+}
+
+/// Valid rows, and a panel for them.
+struct ToPanel<'a, T> {
+    rows: &'a [*const T; 16],
+    n: usize,
+    panel: *mut T,
+}
+
+impl<T: Float> Kernel<T> for ToPanel<'_, T> {
+    type Out = Lanes<T>;
+    #[inline(always)]
+    fn run<S: Isa + Simd<T>>(self, s: S) -> Lanes<T> {
+        // SAFETY: `to_panel` was called with valid rows.
+        unsafe { transpose_in(s, self.rows, self.n, self.panel).to_lanes() }
+    }
+}
+
+/// As [`to_panel`].
+///
+/// # Safety
+/// See there.
+#[inline(always)]
+unsafe fn transpose_in<S: Isa + Simd<T>, T: Float>(
+    s: S,
+    rows: &[*const T; 16],
+    n: usize,
+    panel: *mut T,
+) -> Vector<S, T> {
     // SAFETY: columns c..c + TILE of each row.
     unsafe {
         if n < T::TILE {
@@ -207,6 +450,31 @@ unsafe fn to_panel<S: Isa + Simd<T>, T: Float>(s: S, rows: &[*const T; 16], n: u
 /// `panel` is valid for reading a panel of `n`, the rows for writing `n` elements.
 #[inline(always)]
 unsafe fn from_panel<S: Isa + Simd<T>, T: Float>(s: S, panel: *const T, n: usize, rows: &[*mut T; 16]) {
+    s.apart(FromPanel { rows, n, panel });
+}
+
+/// A valid panel, and rows for it.
+struct FromPanel<'a, T> {
+    rows: &'a [*mut T; 16],
+    n: usize,
+    panel: *const T,
+}
+
+impl<T: Float> Kernel<T> for FromPanel<'_, T> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Isa + Simd<T>>(self, s: S) {
+        // SAFETY: `from_panel` was called with valid rows.
+        unsafe { transpose_out(s, self.panel, self.n, self.rows) };
+    }
+}
+
+/// As [`from_panel`].
+///
+/// # Safety
+/// See there.
+#[inline(always)]
+unsafe fn transpose_out<S: Isa + Simd<T>, T: Float>(s: S, panel: *const T, n: usize, rows: &[*mut T; 16]) {
     // SAFETY: columns c..c + TILE of each row.
     unsafe {
         if n < T::TILE {
@@ -239,7 +507,8 @@ unsafe fn from_panel<S: Isa + Simd<T>, T: Float>(s: S, panel: *const T, n: usize
 /// The `unit`-th tile of up to `panels` panels, lanes along an axis of `inner` rows that are neighbours in memory.
 ///
 /// # Safety
-/// The problem is valid; `scratch` holds the panels, `LANES` rows, and a block of float64.
+/// The problem is valid; `scratch` holds the panels (twice for ops with a second row), `LANES` rows, and a block of
+/// float64.
 #[inline(always)]
 pub(super) unsafe fn tile<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     s: S,
@@ -257,7 +526,12 @@ pub(super) unsafe fn tile<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     let start = unit / tiles * inner + column;
     let count = width.min(inner - column);
     let used = count.div_ceil(T::LANES);
-    let buffer = scratch.wrapping_add(panels * n * T::LANES);
+    let second = scratch.wrapping_add(panels * n * T::LANES);
+    let buffer = if O::SECOND {
+        second.wrapping_add(panels * n * T::LANES)
+    } else {
+        second
+    };
     let origin = plan.row(start);
     // `columns` found one reduced axis (or one element, when any step will do).
     let step = plan.reduced().first().map_or(Place::default(), |axis| axis.step);
@@ -265,39 +539,59 @@ pub(super) unsafe fn tile<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     unsafe {
         let x = &plan.problem.x;
         let mut max = [Lanes([T::NEG_INFINITY; 16]); MAX_PANELS];
-        let load = LoadColumns {
-            s,
+        s.apart(ToPanels {
+            dtype: x.dtype,
             from: x.ptr.offset(origin.x),
             step: step.x,
             n,
             count,
             panels: scratch,
             max: &mut max,
-        };
-        let visited = T::visit(x.dtype, load);
-        debug_assert!(visited.is_some(), "x has the result's dtype, a float");
+        });
+        if O::SECOND && call.second_columns {
+            let array = second_of(plan);
+            s.apart(ToPanels {
+                dtype: array.dtype,
+                from: array.ptr.offset(origin.second),
+                step: step.second,
+                n,
+                count,
+                panels: second,
+                max: &mut [Lanes([T::ZERO; 16]); MAX_PANELS],
+            });
+        }
         let out = &plan.problem.out;
         let neighbours = plan
             .kept()
             .last()
             .is_some_and(|axis| axis.step.out == out.dtype.size() as isize)
-            && plan.problem.op.is_elementwise();
+            && O::FROM != From::Nothing;
         for k in 0..used {
             let first = k * T::LANES;
             let rows = T::LANES.min(count - first);
-            let mut panel = Panel {
+            let mut panel = Panel::new::<O>(
                 plan,
-                start: start + first,
-                count: rows,
-                data: scratch.add(first * n),
-            };
-            let known = panel.sums(s, call, Vector::from_lanes(s, &max[k]));
-            if O::FROM == From::Nothing {
-                known.write_values(s, call, rows, &panel, buffer.cast());
-                continue;
+                start + first,
+                rows,
+                scratch.add(first * n),
+                second.wrapping_add(first * n),
+            );
+            if O::SECOND && !call.second_columns {
+                let mut from = [std::ptr::null::<T>(); 16];
+                for l in 0..T::LANES {
+                    let row = buffer.add(l * n);
+                    pack::pack_second(s, plan, panel.place(l), 0, n, row);
+                    from[l] = row;
+                }
+                to_panel(s, &from, n, panel.second);
             }
-            panel.finish(s, call.op, &known);
-            if neighbours {
+            s.apart(Compute {
+                call,
+                panel: &mut panel,
+                max: &max[k],
+                scratch: buffer.cast(),
+            });
+            if neighbours || O::FROM == From::Nothing {
                 continue;
             }
             let mut to = [std::ptr::null_mut::<T>(); 16];
@@ -310,17 +604,71 @@ pub(super) unsafe fn tile<S: Isa + Simd<T>, T: Stored, O: RowOp>(
             }
         }
         if neighbours && O::FROM != From::Nothing {
-            let save = SaveColumns {
-                s,
+            s.apart(FromPanels {
+                dtype: out.dtype,
                 to: out.ptr.offset(origin.out),
                 step: step.out,
                 n,
                 count,
                 panels: scratch,
-            };
-            let visited = T::visit(out.dtype, save);
-            debug_assert!(visited.is_some(), "the result's dtype is a float");
+            });
         }
+    }
+}
+
+/// Columns of valid memory, of a float dtype that is computed in `T`, and panels for them.
+struct ToPanels<'a, T> {
+    dtype: Dtype,
+    from: *const u8,
+    step: isize,
+    n: usize,
+    count: usize,
+    panels: *mut T,
+    max: &'a mut [Lanes<T>; MAX_PANELS],
+}
+
+impl<T: Stored> Kernel<T> for ToPanels<'_, T> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Isa + Simd<T>>(self, s: S) {
+        let load = LoadColumns {
+            s,
+            from: self.from,
+            step: self.step,
+            n: self.n,
+            count: self.count,
+            panels: self.panels,
+            max: self.max,
+        };
+        let visited = T::visit(self.dtype, load);
+        debug_assert!(visited.is_some(), "a float");
+    }
+}
+
+/// The inverse.
+struct FromPanels<T> {
+    dtype: Dtype,
+    to: *mut u8,
+    step: isize,
+    n: usize,
+    count: usize,
+    panels: *const T,
+}
+
+impl<T: Stored> Kernel<T> for FromPanels<T> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Isa + Simd<T>>(self, s: S) {
+        let save = SaveColumns {
+            s,
+            to: self.to,
+            step: self.step,
+            n: self.n,
+            count: self.count,
+            panels: self.panels,
+        };
+        let visited = T::visit(self.dtype, save);
+        debug_assert!(visited.is_some(), "a float");
     }
 }
 

@@ -1,5 +1,6 @@
 //! Where the rows of a problem are, and which regime goes over them.
 
+use super::details::Details;
 use crate::element::Stored;
 use crate::problem::{Array, Problem, Temperature};
 
@@ -10,31 +11,30 @@ pub(crate) struct Axis {
     pub(crate) step: Place,
 }
 
-/// A place in every operand: bytes from its first element.
+/// A place in every operand: bytes from its first element; and the number of the row, in C order of the kept axes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) x: isize,
+    pub(crate) second: isize,
     pub(crate) out: isize,
     pub(crate) mask: isize,
     pub(crate) temperature: isize,
+    pub(crate) row: isize,
 }
 
 impl Place {
     pub(crate) const ORIGIN: Self = Self {
         x: 0,
+        second: 0,
         out: 0,
         mask: 0,
         temperature: 0,
+        row: 0,
     };
 
     /// From `other` to this.
     pub(crate) fn minus(self, other: Self) -> Self {
-        Self {
-            x: self.x.wrapping_sub(other.x),
-            out: self.out.wrapping_sub(other.out),
-            mask: self.mask.wrapping_sub(other.mask),
-            temperature: self.temperature.wrapping_sub(other.temperature),
-        }
+        self.plus(other, usize::MAX)
     }
 
     #[inline(always)]
@@ -42,9 +42,11 @@ impl Place {
         let times = times as isize;
         Self {
             x: self.x.wrapping_add(step.x.wrapping_mul(times)),
+            second: self.second.wrapping_add(step.second.wrapping_mul(times)),
             out: self.out.wrapping_add(step.out.wrapping_mul(times)),
             mask: self.mask.wrapping_add(step.mask.wrapping_mul(times)),
             temperature: self.temperature.wrapping_add(step.temperature.wrapping_mul(times)),
+            row: self.row.wrapping_add(step.row.wrapping_mul(times)),
         }
     }
 }
@@ -53,6 +55,7 @@ impl Place {
 #[derive(Debug)]
 pub(crate) struct Plan<'a> {
     pub(crate) problem: &'a Problem<'a>,
+    pub(crate) details: &'a Details<'a>,
     /// Kept axes, then reduced axes: no axis of length 1, none that could be joined with its neighbour.
     axes: Vec<Axis>,
     kept: usize,
@@ -65,8 +68,8 @@ pub(crate) struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    pub(crate) fn new(problem: &'a Problem<'a>) -> Self {
-        let reduces = !problem.op.is_elementwise();
+    pub(crate) fn new(problem: &'a Problem<'a>, details: &'a Details<'a>, elementwise: bool) -> Self {
+        let reduces = !elementwise;
         let axis = |d: usize| {
             let reduced = problem.reduced[d];
             let stride = |a: &Array<'_>| a.strides[d];
@@ -74,12 +77,14 @@ impl<'a> Plan<'a> {
                 len: problem.shape[d],
                 step: Place {
                     x: stride(&problem.x),
+                    second: problem.second.as_ref().map_or(0, stride),
                     out: if reduced && reduces { 0 } else { stride(&problem.out) },
                     mask: problem.mask.as_ref().map_or(0, stride),
                     temperature: match &problem.temperature {
                         Temperature::Rows(a) if !reduced => stride(a),
                         _ => 0,
                     },
+                    row: 0,
                 },
             }
         };
@@ -91,7 +96,13 @@ impl<'a> Plan<'a> {
             let first = axes.len();
             for d in 0..problem.shape.len() {
                 if problem.reduced[d] == reduced {
-                    let axis = axis(d);
+                    let mut axis = axis(d);
+                    if !reduced {
+                        for outer in &mut axes {
+                            outer.step.row = outer.step.row.wrapping_mul(axis.len as isize);
+                        }
+                        axis.step.row = 1;
+                    }
                     // An empty axis elsewhere makes all of this vacuous, however long the others are.
                     let count = if reduced { &mut n } else { &mut rows };
                     *count = count.saturating_mul(axis.len);
@@ -125,6 +136,7 @@ impl<'a> Plan<'a> {
         };
         Self {
             problem,
+            details,
             axes,
             kept,
             only,
@@ -167,13 +179,33 @@ impl<'a> Plan<'a> {
             && !problem.x.swapped
             && problem.out.dtype == T::DTYPE
             && problem.mask.is_none()
+            && self.details.softcap.is_none()
             && self.unit(|step| step.x, size_of::<T>())
     }
 
-    /// Whether the kernels can write rows where `out` wants them.
+    /// The same for the second array.
+    pub(crate) fn second_in_place<T: Stored>(&self) -> bool {
+        match &self.problem.second {
+            Some(second) => {
+                second.dtype == T::DTYPE
+                    && !second.swapped
+                    && self.problem.mask.is_none()
+                    && self.details.blend.is_none()
+                    && self.unit(|step| step.second, size_of::<T>())
+            }
+            None => false,
+        }
+    }
+
+    /// Whether the kernels can write rows where `out` wants them. (Not if that is where the second array is: exponentials
+    /// are written before it has been read for the last time.)
     pub(crate) fn out_in_place<T: Stored>(&self) -> bool {
         let problem = self.problem;
-        problem.out.dtype == T::DTYPE && problem.mask.is_none() && self.unit(|step| step.out, size_of::<T>())
+        problem.out.dtype == T::DTYPE
+            && problem.mask.is_none()
+            && self.details.softcap.is_none()
+            && problem.second.is_none_or(|second| second.ptr != problem.out.ptr)
+            && self.unit(|step| step.out, size_of::<T>())
     }
 
     /// Whether the elements of a row are neighbours.
@@ -196,11 +228,25 @@ impl<'a> Plan<'a> {
                     && axis.step.x != size
                     && problem.x.dtype == problem.out.dtype
                     && !problem.x.swapped
-                    && problem.mask.is_none() =>
+                    && problem.mask.is_none()
+                    && self.details.softcap.is_none() =>
             {
                 Some(*inner)
             }
             _ => None,
+        }
+    }
+
+    /// Whether the second array has neighbours where `columns` found those of `x`.
+    pub(crate) fn second_columns<T: Stored>(&self) -> bool {
+        match (&self.problem.second, self.kept().last()) {
+            (Some(second), Some(inner)) => {
+                second.dtype == self.problem.x.dtype
+                    && !second.swapped
+                    && self.details.blend.is_none()
+                    && inner.step.second == second.dtype.size() as isize
+            }
+            _ => false,
         }
     }
 

@@ -8,12 +8,14 @@ use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use super::plan::Place;
-use super::stage::{Access, Known, Stage};
+use super::plan::{Place, Plan};
+use super::stage::{Access, Found, Known, Stage};
 use super::{Call, Move, pack};
 use crate::element::Stored;
-use crate::ops::{Finish, From, RowOp};
-use crate::row::{add_lanes, along};
+use crate::math::exp::Exp;
+use crate::ops::{ExpFinish, Finish, From, Pick, Probabilities, RowOp, Sums};
+use crate::problem::Array;
+use crate::row::{SUMS, Source, Sum, add_lanes, along};
 use crate::simd::{Float, Isa, Lanes, Simd, Vector};
 
 /// Input of a batch: with as much output it fits the first-level cache.
@@ -24,10 +26,20 @@ struct Batch<T> {
     count: usize,
     places: [Place; 16],
     x: [*const T; 16],
+    /// The second rows, where there are any.
+    b: [*const T; 16],
     y: [*mut T; 16],
     maxima: Lanes<T>,
+    /// What was picked of each row, and where.
+    picked: Lanes<T>,
+    positions: [usize; 16],
+    /// Whether what was picked is moved along with a row.
+    picks_scores: bool,
     n: usize,
 }
+
+/// Nothing was picked.
+const NOWHERE: usize = usize::MAX;
 
 impl<T: Stored> Access<T> for Batch<T> {
     fn place(&self, l: usize) -> Place {
@@ -37,6 +49,9 @@ impl<T: Stored> Access<T> for Batch<T> {
         // SAFETY: rows of `n` elements.
         unsafe { move_row(self.x[l], self.y[l], self.n, by) };
         self.x[l] = self.y[l];
+        if self.picks_scores {
+            self.picked.0[l] = by.apply(self.picked.0[l]);
+        }
     }
     unsafe fn has_nan(&self, l: usize) -> bool {
         // SAFETY: rows of `n` elements.
@@ -60,15 +75,25 @@ pub(super) unsafe fn batches<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     let end = plan.rows.min(units.end * size);
     // The next batch is fetched into the cache while this one is computed.
     let step = plan.row(size).minus(plan.row(0));
-    let ahead = if call.x_in_place { step.x } else { 0 };
-    let ahead_out = if call.out_in_place { step.out } else { 0 };
+    let ahead = Place {
+        x: if call.x_in_place { step.x } else { 0 },
+        second: if call.second_in_place { step.second } else { 0 },
+        out: if call.out_in_place { step.out } else { 0 },
+        ..Place::ORIGIN
+    };
     let mut batch = Batch::EMPTY;
+    batch.n = plan.n;
+    batch.picks_scores = O::PICK == Pick::Class;
     // SAFETY: rows of the problem, or of the scratch.
     unsafe {
         for start in (units.start * size..end).step_by(size) {
             open(s, call, start..end.min(start + size), scratch, &mut batch);
-            let known = sums(s, call, &mut batch, ahead);
-            finish(s, call, &batch, &known, scratch, ahead_out);
+            let known = if O::SCORES {
+                sums(s, call, &mut batch, ahead)
+            } else {
+                saved_sums(s, call, &mut batch, ahead)
+            };
+            finish(s, call, &batch, &known, scratch, ahead);
         }
     }
 }
@@ -78,10 +103,55 @@ impl<T: Stored> Batch<T> {
         count: 0,
         places: [Place::ORIGIN; 16],
         x: [std::ptr::null(); 16],
+        b: [std::ptr::null(); 16],
         y: [std::ptr::null_mut(); 16],
         maxima: Lanes([<T as Float>::ZERO; 16]),
+        picked: Lanes([<T as Float>::ZERO; 16]),
+        positions: [NOWHERE; 16],
+        picks_scores: false,
         n: 0,
     };
+
+    /// Row `i`, and where the one lies that is fetched meanwhile.
+    #[inline(always)]
+    fn source(&self, i: usize, ahead: Place) -> Source<T> {
+        Source {
+            x: self.x[i],
+            b: self.b[i],
+            next_x: self.x[i].wrapping_byte_offset(ahead.x),
+            next_b: self.b[i].wrapping_byte_offset(ahead.second),
+        }
+    }
+
+    /// Picks a number out of row `i` (of scores), whose maximum is known.
+    ///
+    /// # Safety
+    /// The rows are valid.
+    #[inline(always)]
+    unsafe fn pick<S: Isa + Simd<T>, O: RowOp>(&mut self, s: S, call: &Call<'_, T, O>, i: usize) {
+        // SAFETY: the caller's promise; classes are below `n`, and a row without elements has no picks.
+        unsafe {
+            match O::PICK {
+                Pick::None => {}
+                Pick::Peak if self.n == 0 => {}
+                Pick::Peak => {
+                    let k = along::find(s, self.x[i], self.n, self.maxima.0[i]);
+                    self.positions[i] = k;
+                    self.picked.0[i] = self.b[i].add(k).read_unaligned();
+                }
+                Pick::Class => match call.plan.details.class(self.places[i].row) {
+                    Some(class) => {
+                        self.positions[i] = class;
+                        self.picked.0[i] = self.x[i].add(class).read_unaligned();
+                    }
+                    None => {
+                        self.positions[i] = NOWHERE;
+                        self.picked.0[i] = self.maxima.0[i];
+                    }
+                },
+            }
+        }
+    }
 }
 
 /// Finds rows, and their maxima.
@@ -95,8 +165,8 @@ unsafe fn open<S: Isa + Simd<T>, T: Stored, O: RowOp>(
 ) {
     let plan = &call.plan;
     let n = plan.n;
-    batch.n = n;
     batch.count = rows.len();
+    let first_second = scratch.wrapping_add(call.rows_scratch_second(rows.len()));
     // SAFETY: rows of the problem, or of the scratch.
     unsafe {
         for (i, r) in rows.enumerate() {
@@ -107,16 +177,44 @@ unsafe fn open<S: Isa + Simd<T>, T: Stored, O: RowOp>(
             } else {
                 scratch.wrapping_add(i * n)
             };
+            let skips = plan.details.skips(place.row);
             batch.x[i] = if call.x_in_place {
                 plan.problem.x.ptr.offset(place.x).cast()
             } else {
                 // Packed to where the results will be, in place from then on.
-                pack::pack(s, plan, place, 0, n, batch.y[i]);
+                if !skips {
+                    pack::pack(s, plan, place, 0, n, batch.y[i]);
+                }
                 batch.y[i]
             };
-            batch.maxima.0[i] = along::max(s, batch.x[i], n);
+            if O::SECOND {
+                batch.b[i] = if call.second_in_place {
+                    second_of(plan).ptr.offset(place.second).cast()
+                } else {
+                    let b = first_second.wrapping_add(i * n);
+                    if !skips {
+                        pack::pack_second(s, plan, place, 0, n, b);
+                    }
+                    b
+                };
+            }
+            if skips {
+                batch.maxima.0[i] = T::ZERO;
+                batch.picked.0[i] = T::ZERO;
+                batch.positions[i] = NOWHERE;
+            } else if O::SCORES {
+                batch.maxima.0[i] = along::max(s, batch.x[i], n);
+                batch.pick(s, call, i);
+            }
         }
     }
+}
+
+/// The second array of a problem whose op wants one.
+#[inline(always)]
+pub(super) fn second_of<'a>(plan: &Plan<'a>) -> &'a Array<'a> {
+    // (None only where targets are made of classes, and then it is not read in place.)
+    plan.problem.second.as_ref().unwrap_or(&plan.problem.x)
 }
 
 /// Sums exponentials (and stores them, if `finish` wants them), and finds what the results need.
@@ -125,10 +223,10 @@ unsafe fn sums<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     s: S,
     call: &Call<'_, T, O>,
     batch: &mut Batch<T>,
-    ahead: isize,
+    ahead: Place,
 ) -> Known<S, T> {
     let (n, count) = (batch.n, batch.count);
-    let mut folded = Folded::<T>::new(count);
+    let mut folded = Folded::<T>::new(count, O::SUMS);
     let mut ties = Lanes([<T as Float>::ONE; 16]);
     // SAFETY: rows of the batch.
     unsafe {
@@ -136,20 +234,76 @@ unsafe fn sums<S: Isa + Simd<T>, T: Stored, O: RowOp>(
         let exp_rows = stage.exp.rows();
         let pivots = stage.pivot.to_lanes();
         for i in 0..count {
-            let exp = stage.row(s, &exp_rows, &pivots, i);
+            if call.plan.details.skips(batch.places[i].row) {
+                continue;
+            }
+            let exp = stage.row::<O>(s, &exp_rows, &pivots, i);
             let m = Vector::splat(s, pivots.0[i]);
-            let (x, y) = (batch.x[i], batch.y[i]);
-            let next = x.wrapping_byte_offset(ahead);
-            let sum = match O::FROM {
-                From::Exp => along::exp_sum::<S, T, true>(s, &exp, m, x, y, n, next),
-                _ => along::exp_sum::<S, T, false>(s, &exp, m, x, y, n, next),
+            let f = Sums {
+                op: call.op,
+                picked: Vector::splat(s, batch.picked.0[i]),
             };
-            folded.set(i, sum.folded);
+            let (from, y) = (batch.source(i, ahead), batch.y[i]);
+            let sum = match O::FROM {
+                From::Exp => along::exp_sum::<S, T, _, true>(s, &exp, m, f, from, y, n),
+                _ => along::exp_sum::<S, T, _, false>(s, &exp, m, f, from, y, n),
+            };
+            folded.set(i, &sum, O::SUMS);
             ties.0[i] = T::from_f64(sum.ties);
         }
-        let low = folded.add_lanes(s, 0);
-        let high = if count > 8 { folded.add_lanes(s, 8) } else { low };
-        stage.conclude(s, call.op, [low, high], Vector::from_lanes(s, &ties), count)
+        let found = Found {
+            sums: folded.halves(s, count, O::SUMS),
+            ties: Vector::from_lanes(s, &ties),
+            picked: Vector::from_lanes(s, &batch.picked),
+        };
+        stage.conclude(s, call, batch, found, count)
+    }
+}
+
+/// The same for saved results: no exponentials. The maximum is found along with the sums; where it says that the row is
+/// saturated, they are formed again (in the first-level cache) around the number at the maximum.
+#[inline(always)]
+unsafe fn saved_sums<S: Isa + Simd<T>, T: Stored, O: RowOp>(
+    s: S,
+    call: &Call<'_, T, O>,
+    batch: &mut Batch<T>,
+    ahead: Place,
+) -> Known<S, T> {
+    let (n, count) = (batch.n, batch.count);
+    let mut folded = Folded::<T>::new(count, O::SUMS);
+    let infinity = Vector::zero(s) - Vector::splat(s, T::NEG_INFINITY);
+    // SAFETY: rows of the batch.
+    unsafe {
+        for i in 0..count {
+            let (x, b) = (batch.x[i], batch.b[i]);
+            let mut first = 0;
+            while first + 1 < n && x.add(first).read_unaligned() == T::ZERO {
+                first += 1;
+            }
+            batch.positions[i] = NOWHERE;
+            batch.picked.0[i] = b.add(first).read_unaligned();
+            let mut f = Sums {
+                op: call.op,
+                picked: Vector::splat(s, batch.picked.0[i]),
+            };
+            let (mut sum, max) = along::sum(s, infinity, f, batch.source(i, ahead), n);
+            batch.maxima.0[i] = max;
+            if max.to_f64() > O::SATURATED {
+                let k = along::find(s, x, n, max);
+                batch.positions[i] = k;
+                batch.picked.0[i] = b.add(k).read_unaligned();
+                f.picked = Vector::splat(s, batch.picked.0[i]);
+                (sum, _) = along::sum(s, Vector::splat(s, max), f, batch.source(i, Place::ORIGIN), n);
+            }
+            folded.set(i, &sum, O::SUMS);
+        }
+        let stage = Stage::saved(s, call, Vector::from_lanes(s, &batch.maxima), count, batch);
+        let found = Found {
+            sums: folded.halves(s, count, O::SUMS),
+            ties: Vector::splat(s, T::ONE),
+            picked: Vector::from_lanes(s, &batch.picked),
+        };
+        stage.conclude(s, call, batch, found, count)
     }
 }
 
@@ -161,7 +315,7 @@ unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     batch: &Batch<T>,
     known: &Known<S, T>,
     scratch: *mut T,
-    ahead: isize,
+    ahead: Place,
 ) {
     let (n, count) = (batch.n, batch.count);
     // SAFETY: rows of the batch.
@@ -175,32 +329,35 @@ unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp>(
         for k in 0..O::PARAMS {
             params[k] = known.params[k].to_lanes();
         }
+        let exp = Exp::new(s, &call.unit, Vector::zero(s), O::DEPTH);
         for i in 0..count {
             let y = batch.y[i];
-            if known.is_nan(i) {
+            if call.plan.details.skips(batch.places[i].row) {
+                fill(y, n, T::ZERO);
+            } else if known.is_nan(i) {
                 fill(y, n, T::NAN);
             } else {
                 let mut p = [Vector::zero(s); 6];
                 for k in 0..O::PARAMS {
                     p[k] = Vector::splat(s, params[k].0[i]);
                 }
-                let source = if O::FROM == From::Exp {
-                    y.cast_const()
-                } else {
-                    batch.x[i]
+                let finish = Finish {
+                    op: call.op,
+                    params: &p,
                 };
-                let next = y.wrapping_byte_offset(ahead);
-                along::map(
-                    s,
-                    source,
-                    y,
-                    n,
-                    Finish {
-                        op: call.op,
-                        params: &p,
-                    },
-                    next,
-                );
+                let next = y.wrapping_byte_offset(ahead.out).cast_const();
+                let (x, b) = (batch.x[i], batch.b[i]);
+                match O::FROM {
+                    From::Exp if O::SCORES => along::map(s, finish, (y.cast_const(), b), y, n, next),
+                    From::Exp => along::map(s, ExpFinish { exp: &exp, finish }, (x, b), y, n, next),
+                    From::Second => along::map(s, finish, (b, b), y, n, next),
+                    _ => along::map(s, finish, (x, b), y, n, next),
+                }
+                if let Some(k) = O::FIX
+                    && batch.positions[i] != NOWHERE
+                {
+                    y.add(batch.positions[i]).write_unaligned(params[k].0[i]);
+                }
             }
             if !call.out_in_place {
                 pack::unpack(s, &call.plan, batch.places[i], 0, n, y, T::from_f64(O::MASKED));
@@ -209,38 +366,102 @@ unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     }
 }
 
-/// Sums and rests: eight lanes of each of sixteen rows.
+/// What a Jacobian needs of a row beside its probabilities.
+pub(super) struct JacobianRow<S: Simd<T>, T: Float> {
+    /// Where the maximum is.
+    pub(super) peak: usize,
+    /// 1 - p there.
+    pub(super) tail: Vector<S, T>,
+    /// 1 / T, a sum of two.
+    pub(super) inverse: [Vector<S, T>; 2],
+}
+
+/// The probabilities of row `r`, to `scratch`. None: all are NaN.
+///
+/// # Safety
+/// The problem is valid; `scratch` holds a row, and results do not go to `out` directly.
+#[inline(always)]
+pub(super) unsafe fn probabilities<S: Isa + Simd<T>, T: Stored>(
+    s: S,
+    call: &Call<'_, T, Probabilities>,
+    r: usize,
+    scratch: *mut T,
+) -> Option<JacobianRow<S, T>> {
+    let mut batch = Batch::EMPTY;
+    let n = call.plan.n;
+    batch.n = n;
+    // SAFETY: the caller's promise.
+    unsafe {
+        open(s, call, r..r + 1, scratch, &mut batch);
+        let peak = along::find(s, batch.x[0], n, batch.maxima.0[0]);
+        let known = sums(s, call, &mut batch, Place::ORIGIN);
+        if known.is_nan(0) {
+            return None;
+        }
+        let mut p = [Vector::zero(s); 6];
+        for k in 0..Probabilities::PARAMS {
+            p[k] = Vector::splat(s, known.params[k].lane(0));
+        }
+        let finish = Finish {
+            op: call.op,
+            params: &p,
+        };
+        along::map(s, finish, (scratch, scratch), scratch, n, scratch);
+        Some(JacobianRow {
+            peak,
+            tail: p[2],
+            inverse: [p[3], p[4]],
+        })
+    }
+}
+
+/// Sums and rests: eight lanes of each of sixteen rows, for each of the sums.
 #[repr(align(64))]
-struct Folded<T>([[MaybeUninit<[f64; 8]>; 16]; 2], PhantomData<T>);
+struct Folded<T>([[[MaybeUninit<[f64; 8]>; 16]; 2]; 1 + SUMS], PhantomData<T>);
 
 impl<T: Float> Folded<T> {
     /// What rounding took is not kept for float32.
     const PARTS: usize = if T::KEEPS_REST { 2 } else { 1 };
 
-    /// For `count` rows: zeros in as many eights of rows as they need. (To fill all of it would cost a small call a
-    /// tenth of its time.)
+    /// For `count` rows and as many sums beside the exponentials': zeros in as many eights of rows as they need. (To fill
+    /// all of it would cost a small call a tenth of its time.)
     #[inline(always)]
-    fn new(count: usize) -> Self {
-        let mut folded = Self([[MaybeUninit::uninit(); 16]; 2], PhantomData);
-        for part in &mut folded.0[..Self::PARTS] {
-            for row in &mut part[..if count > 8 { 16 } else { 8 }] {
-                row.write([0.0; 8]);
+    fn new(count: usize, sums: usize) -> Self {
+        let mut folded = Self([[[MaybeUninit::uninit(); 16]; 2]; 1 + SUMS], PhantomData);
+        for parts in &mut folded.0[..1 + sums] {
+            for part in &mut parts[..Self::PARTS] {
+                for row in &mut part[..if count > 8 { 16 } else { 8 }] {
+                    row.write([0.0; 8]);
+                }
             }
         }
         folded
     }
 
     #[inline(always)]
-    fn set<S: Isa>(&mut self, row: usize, sum: [Vector<S, f64>; 2]) {
-        for k in 0..Self::PARTS {
-            // SAFETY: a row of eight.
-            unsafe { sum[k].store(self.0[k][row].as_mut_ptr().cast()) };
+    fn set<S: Isa>(&mut self, row: usize, sum: &Sum<S>, sums: usize) {
+        for a in 0..1 + sums {
+            for k in 0..Self::PARTS {
+                // SAFETY: a row of eight.
+                unsafe { sum.folded[a][k].store(self.0[a][k][row].as_mut_ptr().cast()) };
+            }
         }
+    }
+
+    /// The sums of all rows, a lane each, in halves of eight.
+    #[inline(always)]
+    fn halves<S: Isa>(&self, s: S, count: usize, sums: usize) -> [[[Vector<S, f64>; 2]; 2]; 1 + SUMS] {
+        let mut halves = [[[Vector::zero(s); 2]; 2]; 1 + SUMS];
+        for a in 0..1 + sums {
+            let low = self.add_lanes(s, a, 0);
+            halves[a] = [low, if count > 8 { self.add_lanes(s, a, 8) } else { low }];
+        }
+        halves
     }
 
     /// The sums of eight rows, a lane each, from their lanes.
     #[inline(always)]
-    fn add_lanes<S: Isa>(&self, s: S, first: usize) -> [Vector<S, f64>; 2] {
+    fn add_lanes<S: Isa>(&self, s: S, of: usize, first: usize) -> [Vector<S, f64>; 2] {
         let mut lanes = [[Vector::zero(s); 2]; 8];
         for k in 0..Self::PARTS {
             for l in (0..8).step_by(2) {
@@ -249,7 +470,7 @@ impl<T: Float> Folded<T> {
                 // SAFETY: pairs of float64 in eight rows that `new` wrote.
                 unsafe {
                     for i in 0..8 {
-                        rows[i] = self.0[k][first + i].as_ptr().cast::<f64>().add(l);
+                        rows[i] = self.0[of][k][first + i].as_ptr().cast::<f64>().add(l);
                     }
                     Simd::<f64>::load_tile(s, &rows, &mut columns);
                 }

@@ -1,11 +1,13 @@
 //! Between the passes: up to `LANES` rows, a lane each, from their maxima to the constants of their exponentials, and
 //! from their sums to what the results need. Rows and panels share it.
 
+use super::details::{LossRows, of_row};
 use super::plan::Place;
 use super::{Call, Kind, Move, cancels, long, pack};
 use crate::element::Stored;
 use crate::math::exp::{Base, Exp, peak};
-use crate::ops::{From, Params, RowOp, Stats};
+use crate::ops::{From, Given, Params, RowOp, Stats};
+use crate::row::SUMS;
 use crate::simd::{Float, Isa, Lanes, Simd, Vector};
 
 /// How to get at the rows, where that is rarely needed.
@@ -30,7 +32,8 @@ pub(super) struct Stage<S: Isa + Simd<T>, T: Float> {
     max: Lanes<T>,
     /// The maxima as the passes meet them.
     pub(super) pivot: Vector<S, T>,
-    /// The temperatures that go with `pivot`.
+    /// The temperatures that go with `pivot`, and those of the rows.
+    moved_temperature: Lanes<f64>,
     temperature: Lanes<f64>,
     pub(super) exp: Exp<S, T>,
     /// Whether all rows have one temperature.
@@ -56,14 +59,7 @@ impl<S: Isa + Simd<T>, T: Stored> Stage<S, T> {
         if let Some(base) = &call.base
             && base.reaches(largest)
         {
-            return Self {
-                max: max.to_lanes(),
-                pivot: max,
-                temperature: Lanes([call.plan.temperature(Place::default()); 16]),
-                exp: Exp::new(s, base, max),
-                uniform: true,
-                special: false,
-            };
+            return Self::uniform(s, call, max, base);
         }
         // SAFETY: the caller's promise.
         let found = unsafe { classify(call, max.to_lanes(), access, count) };
@@ -71,56 +67,157 @@ impl<S: Isa + Simd<T>, T: Stored> Stage<S, T> {
         Self {
             max: found.maxima,
             pivot,
+            moved_temperature: found.moved_temperatures,
             temperature: found.temperatures,
-            exp: Exp::per_lane(s, &found.bases, pivot),
+            exp: Exp::per_lane(s, &found.bases, pivot, O::DEPTH),
             uniform: false,
             special: found.special,
         }
     }
 
-    /// The constants of the row in lane `l`, in all lanes; `rows` is `self.exp.rows()`.
+    /// Rows of one temperature, all within reach.
     #[inline(always)]
-    pub(super) fn row(&self, s: S, rows: &[Lanes<T>; 2], pivots: &Lanes<T>, l: usize) -> Exp<S, T> {
-        if self.uniform {
-            self.exp.row(s, rows, l)
-        } else {
-            Exp::new(s, &Base::new(self.temperature.0[l]), Vector::splat(s, pivots.0[l]))
+    fn uniform<O: RowOp>(s: S, call: &Call<'_, T, O>, max: Vector<S, T>, base: &Base<T>) -> Self {
+        let temperature = Lanes([call.plan.temperature(Place::default()); 16]);
+        Self {
+            max: max.to_lanes(),
+            pivot: max,
+            moved_temperature: temperature,
+            temperature,
+            exp: Exp::new(s, base, max, O::DEPTH),
+            uniform: true,
+            special: false,
         }
     }
 
-    /// What the results need, from [sums, rests] of each half and the numbers of maxima.
+    /// Rows of a saved result with these maxima. What is exponentiated of it is logarithms of probabilities: relative to
+    /// 0, at a temperature of 1, whatever the temperature of the derivative.
     #[inline(always)]
-    pub(super) fn conclude<O: RowOp>(
+    pub(super) fn saved<O: RowOp>(
+        s: S,
+        call: &Call<'_, T, O>,
+        max: Vector<S, T>,
+        count: usize,
+        access: &impl Access<T>,
+    ) -> Self {
+        let mut temperature = Lanes([1.0; 16]);
+        for l in 0..count {
+            temperature.0[l] = call.plan.temperature(access.place(l));
+        }
+        let zero = Vector::zero(s);
+        Self {
+            max: max.to_lanes(),
+            pivot: zero,
+            moved_temperature: Lanes([1.0; 16]),
+            temperature,
+            exp: Exp::new(s, &Base::new(1.0), zero, O::DEPTH),
+            uniform: true,
+            special: false,
+        }
+    }
+
+    /// The constants of the row in lane `l`, in all lanes; `rows` is `self.exp.rows()`.
+    #[inline(always)]
+    pub(super) fn row<O: RowOp>(&self, s: S, rows: &[Lanes<T>; 2], pivots: &Lanes<T>, l: usize) -> Exp<S, T> {
+        if self.uniform {
+            self.exp.row(s, rows, l)
+        } else {
+            Exp::new(
+                s,
+                &Base::new(self.moved_temperature.0[l]),
+                Vector::splat(s, pivots.0[l]),
+                O::DEPTH,
+            )
+        }
+    }
+
+    /// What the results need, from the sums, and for each row the number of maxima and what was picked. Losses are written
+    /// here.
+    ///
+    /// # Safety
+    /// The rows behind `access` are valid, and no one else has them.
+    #[inline(always)]
+    pub(super) unsafe fn conclude<O: RowOp>(
         self,
         s: S,
-        op: O,
-        halves: [[Vector<S, f64>; 2]; 2],
-        ties: Vector<S, T>,
+        call: &Call<'_, T, O>,
+        access: &impl Access<T>,
+        found: Found<S, T>,
         count: usize,
     ) -> Known<S, T> {
         let [own, own_rest] = self.exp.pair(self.pivot);
         let max = Vector::from_lanes(s, &self.max);
+        let given = if call.given {
+            Some(given(call, access, count))
+        } else {
+            None
+        };
         let mut params = [[Vector::zero(s); 6]; 2];
+        let mut losses = [Lanes([0.0; 16]); 2];
         let mut special = self.special;
         // For float64 there is but one half.
         for i in 0..2 {
             if i * 8 < count && i * 8 < T::LANES {
-                let [sum, rest] = halves[i];
+                let [sum, rest] = found.sums[0][i];
                 let own = [T::widen_half(s, own, i), T::widen_half(s, own_rest, i)];
                 let pivot = T::widen_half(s, self.pivot, i);
                 // SAFETY: eight of sixteen lanes.
+                let moved_temperature = unsafe { Vector::load(s, self.moved_temperature.0.as_ptr().add(8 * i)) };
+                // SAFETY: see above.
                 let temperature = unsafe { Vector::load(s, self.temperature.0.as_ptr().add(8 * i)) };
                 special |= sum.any_nan();
-                params[i] = op.row::<S, T>(&Stats {
+                let mut sums = [Vector::zero(s); SUMS];
+                for k in 0..O::SUMS {
+                    let [hi, lo] = found.sums[1 + k][i];
+                    sums[k] = hi + lo;
+                }
+                let (one, zero) = (Vector::splat(s, 1.0), Vector::zero(s));
+                let stats = Stats {
                     max: T::widen_half(s, max, i),
-                    pivot,
                     temperature,
+                    pivot,
+                    moved_temperature,
                     sum,
                     rest,
-                    peak: peak::<S, T>(s, pivot, temperature, T::widen_half(s, self.exp.octaves, i), own),
+                    peak: peak::<S, T>(
+                        s,
+                        pivot,
+                        moved_temperature,
+                        T::widen_half(s, self.exp.octaves, i),
+                        own,
+                        O::DEPTH,
+                    ),
                     own: own[0],
-                    ties: T::widen_half(s, ties, i),
-                });
+                    ties: T::widen_half(s, found.ties, i),
+                    sums,
+                    picked: T::widen_half(s, found.picked, i),
+                    given: match &given {
+                        // SAFETY: eight of sixteen lanes.
+                        Some(given) => unsafe {
+                            Given {
+                                weight: Vector::load(s, given.weight.0.as_ptr().add(8 * i)),
+                                factor: Vector::load(s, given.factor.0.as_ptr().add(8 * i)),
+                                square: Vector::load(s, given.square.0.as_ptr().add(8 * i)),
+                                square_factor: Vector::load(s, given.square_factor.0.as_ptr().add(8 * i)),
+                            }
+                        },
+                        None => Given {
+                            weight: one,
+                            factor: one,
+                            square: zero,
+                            square_factor: zero,
+                        },
+                    },
+                };
+                if call.plan.details.losses.is_some() {
+                    let of_rows = call.op.losses(&stats);
+                    // SAFETY: eight of sixteen lanes.
+                    unsafe {
+                        of_rows.entropy.store(losses[0].0.as_mut_ptr().add(8 * i));
+                        of_rows.square.store(losses[1].0.as_mut_ptr().add(8 * i));
+                    }
+                }
+                params[i] = call.op.row::<S, T>(&stats);
             }
         }
         let mut narrow = [Vector::zero(s); 6];
@@ -133,14 +230,110 @@ impl<S: Isa + Simd<T>, T: Stored> Stage<S, T> {
             special,
         };
         if special {
-            let sums = halves.map(|half| half[0].to_lanes());
+            let sums = found.sums[0].map(|half| half[0].to_lanes());
             for l in 0..T::LANES {
                 if sums[l / 8].0[l % 8].is_nan() && known.max.0[l].is_finite() {
                     known.max.0[l] = T::NAN;
                 }
             }
         }
+        if let Some(rows) = call.plan.details.losses {
+            for l in 0..count {
+                // SAFETY: a number for each row.
+                unsafe {
+                    rows.write(
+                        call,
+                        access.place(l).row,
+                        [losses[0].0[l], losses[1].0[l]],
+                        known.is_nan(l),
+                    )
+                };
+            }
+        }
         known
+    }
+}
+
+/// What the passes over rows found.
+pub(super) struct Found<S: Isa + Simd<T>, T: Float> {
+    /// [sums, rests] of each half of the lanes; the exponentials' first.
+    pub(super) sums: [[[Vector<S, f64>; 2]; 2]; 1 + SUMS],
+    /// How many elements are the maximum.
+    pub(super) ties: Vector<S, T>,
+    /// What was picked.
+    pub(super) picked: Vector<S, T>,
+}
+
+impl LossRows {
+    /// Writes what a row adds to the loss.
+    ///
+    /// # Safety
+    /// There are numbers for all rows of the call.
+    #[inline(always)]
+    pub(super) unsafe fn write<T: Stored, O: RowOp>(
+        self,
+        call: &Call<'_, T, O>,
+        row: isize,
+        [entropy, square]: [f64; 2],
+        is_nan: bool,
+    ) {
+        let (mut entropy, mut square) = (entropy, square);
+        if is_nan {
+            (entropy, square) = (f64::NAN, f64::NAN);
+        }
+        if call.plan.details.skips(row) {
+            (entropy, square) = (0.0, 0.0);
+        }
+        // SAFETY: the caller's promise.
+        unsafe {
+            *self.entropy.offset(row) = entropy;
+            if call.plan.details.square.is_some() {
+                *self.square.offset(row) = square;
+            }
+        }
+    }
+}
+
+/// The numbers that come with rows.
+#[inline(never)]
+fn given<T: Stored, O: RowOp>(call: &Call<'_, T, O>, access: &impl Access<T>, count: usize) -> Given<Lanes<f64>> {
+    let mut given = Given {
+        weight: Lanes([1.0; 16]),
+        factor: Lanes([1.0; 16]),
+        square: Lanes([0.0; 16]),
+        square_factor: Lanes([0.0; 16]),
+    };
+    for l in 0..count {
+        let of = call.given(access.place(l));
+        given.weight.0[l] = of.weight;
+        given.factor.0[l] = of.factor;
+        given.square.0[l] = of.square;
+        given.square_factor.0[l] = of.square_factor;
+    }
+    given
+}
+
+impl<T: Stored, O: RowOp> Call<'_, T, O> {
+    /// The numbers that come with a row.
+    pub(super) fn given(&self, place: Place) -> Given<f64> {
+        let details = self.plan.details;
+        let weight = of_row(details.weights, place.row);
+        let cotangent = of_row(details.cotangents, place.row);
+        let mut factor = weight * cotangent * details.scale;
+        if details.hessian {
+            factor /= self.plan.temperature(place);
+        }
+        let mut given = Given {
+            weight,
+            factor,
+            square: 0.0,
+            square_factor: 0.0,
+        };
+        if let Some(of) = details.square {
+            given.square = of.coefficient * of_row(of.weights, place.row);
+            given.square_factor = 2.0 * given.square * cotangent * of.scale;
+        }
+        given
     }
 }
 
@@ -148,6 +341,7 @@ impl<S: Isa + Simd<T>, T: Stored> Stage<S, T> {
 struct Classified<T> {
     maxima: Lanes<T>,
     pivots: Lanes<T>,
+    moved_temperatures: Lanes<f64>,
     temperatures: Lanes<f64>,
     bases: [Base<T>; 16],
     special: bool,
@@ -168,6 +362,7 @@ unsafe fn classify<T: Stored, O: RowOp>(
     let mut rows = Classified {
         maxima,
         pivots: Lanes([<T as Float>::ZERO; 16]),
+        moved_temperatures: Lanes([1.0; 16]),
         temperatures: Lanes([1.0; 16]),
         bases: [Base::new(1.0); 16],
         special: false,
@@ -176,6 +371,7 @@ unsafe fn classify<T: Stored, O: RowOp>(
         let m = maxima.0[l];
         rows.pivots.0[l] = m;
         rows.temperatures.0[l] = call.plan.temperature(access.place(l));
+        rows.moved_temperatures.0[l] = rows.temperatures.0[l];
         rows.bases[l] = call.base(rows.temperatures.0[l]);
         match Kind::of(m, &rows.bases[l], rows.temperatures.0[l]) {
             Kind::Near => {}
@@ -183,7 +379,7 @@ unsafe fn classify<T: Stored, O: RowOp>(
                 // SAFETY: the caller's promise.
                 unsafe { access.move_row(l, by) };
                 rows.pivots.0[l] = by.pivot;
-                rows.temperatures.0[l] = by.temperature;
+                rows.moved_temperatures.0[l] = by.temperature;
                 rows.bases[l] = Base::new(by.temperature);
             }
             Kind::Special => {
@@ -216,7 +412,7 @@ impl<S: Isa + Simd<T>, T: Stored> Known<S, T> {
         self.special && !self.max.0[l].is_finite()
     }
 
-    /// Writes the values of a reduction.
+    /// Writes the values of a reduction, if they are what is wanted.
     ///
     /// # Safety
     /// The problem is valid; `scratch` holds a block of float64.
@@ -230,6 +426,9 @@ impl<S: Isa + Simd<T>, T: Stored> Known<S, T> {
         scratch: *mut f64,
     ) {
         debug_assert!(O::FROM == From::Nothing);
+        if call.plan.details.losses.is_some() {
+            return;
+        }
         let values = self.params[0].to_lanes();
         let logs = self.params[1].to_lanes();
         for l in 0..count {
@@ -238,12 +437,26 @@ impl<S: Isa + Simd<T>, T: Stored> Known<S, T> {
             // SAFETY: the caller's promise.
             unsafe {
                 if self.is_nan(l) {
-                    value = max;
-                } else if cancels(max.to_f64(), value, logs.0[l]) {
+                    value = degenerate(call, access.place(l), max);
+                } else if O::REFINED && cancels(max.to_f64(), value, logs.0[l]) {
                     value = long::refined(call, access.place(l), scratch);
                 }
                 pack::write_value(s, &call.plan, access.place(l), value);
             }
         }
     }
+}
+
+/// What a reduction gives for a row whose maximum is infinite or NaN. A product over no elements is 0.
+///
+/// # Safety
+/// The problem is valid.
+#[cold]
+#[inline(never)]
+pub(super) unsafe fn degenerate<T: Stored, O: RowOp>(call: &Call<'_, T, O>, place: Place, max: T) -> T {
+    // SAFETY: the caller's promise.
+    if O::SECOND && unsafe { pack::count(&call.plan, place) } == 0 {
+        return T::ZERO;
+    }
+    call.op.degenerate(max)
 }

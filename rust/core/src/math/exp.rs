@@ -30,10 +30,38 @@ const LN_2: [f64; 2] = [std::f64::consts::LN_2, 2.319_046_813_846_299_6e-17];
 /// Places in [`Base::constants`].
 const SCALE: usize = 0; // k log2(e) / T
 const OCTAVE: usize = 1; // log2(e) / T
-const CUT: usize = 2; // CUT T
-const STEP: [usize; 2] = [3, 4]; // T ln2 / k as a sum
-const POLY: usize = 5; // coefficients over powers of T
+const CUT: [usize; 2] = [2, 3]; // CUT T, SHALLOW_CUT T
+const STEP: [usize; 2] = [4, 5]; // T ln2 / k as a sum
+const POLY: usize = 6; // coefficients over powers of T
 const CONSTANTS: usize = POLY + 8;
+
+/// How small an exponential may be that is told from zero, and in which scale exponentials come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Depth {
+    /// Far below what the type can hold as a result.
+    Full,
+    /// Down to half of the least number of the type: as a result, all below is zero. In return there is room above: an
+    /// exponential may be multiplied with numbers up to 2^95 (float64: 2^959).
+    Shallow,
+}
+
+impl Depth {
+    /// Exponentials come times 2^this.
+    pub(crate) const fn bias<T: Float>(self) -> i32 {
+        match self {
+            Self::Full => T::BIAS,
+            Self::Shallow => T::BIAS / 2,
+        }
+    }
+
+    /// Below exp(-this) there are none.
+    const fn cut<T: Float>(self) -> f64 {
+        match self {
+            Self::Full => T::CUT,
+            Self::Shallow => T::SHALLOW_CUT,
+        }
+    }
+}
 
 /// The constants of one temperature.
 #[derive(Clone, Copy, Debug)]
@@ -60,7 +88,8 @@ impl<T: Float> Base<T> {
         let mut constants = [T::ZERO; CONSTANTS];
         constants[SCALE] = T::from_f64(k * LOG2_E * inverse);
         constants[OCTAVE] = T::from_f64(LOG2_E * inverse);
-        constants[CUT] = T::from_f64(T::CUT * temperature);
+        constants[CUT[0]] = T::from_f64(Depth::Full.cut::<T>() * temperature);
+        constants[CUT[1]] = T::from_f64(Depth::Shallow.cut::<T>() * temperature);
         constants[STEP[0]] = hi;
         constants[STEP[1]] = T::from_f64(rest);
         let mut power = inverse;
@@ -100,12 +129,12 @@ pub(crate) struct Exp<S: Simd<T>, T: Float> {
 impl<S: Simd<T>, T: Float> Exp<S, T> {
     /// For rows of one temperature, whose maxima are the lanes of `m`.
     #[inline(always)]
-    pub(crate) fn new(s: S, base: &Base<T>, m: Vector<S, T>) -> Self {
+    pub(crate) fn new(s: S, base: &Base<T>, m: Vector<S, T>, depth: Depth) -> Self {
         let mut constants = [Vector::zero(s); CONSTANTS];
         for i in 0..CONSTANTS {
             constants[i] = Vector::splat(s, base.constants[i]);
         }
-        Self::shifted(s, m, &constants)
+        Self::shifted(s, m, &constants, depth)
     }
 
     /// The row in lane `l`, where all rows have the temperature of `base`: what the lanes differ in is `shift` and `floor`.
@@ -126,7 +155,7 @@ impl<S: Simd<T>, T: Float> Exp<S, T> {
 
     /// For rows of a temperature each.
     #[inline(always)]
-    pub(crate) fn per_lane(s: S, bases: &[Base<T>; 16], m: Vector<S, T>) -> Self {
+    pub(crate) fn per_lane(s: S, bases: &[Base<T>; 16], m: Vector<S, T>, depth: Depth) -> Self {
         let mut constants = [Vector::zero(s); CONSTANTS];
         for i in 0..CONSTANTS {
             let mut lanes = Lanes([T::ZERO; 16]);
@@ -135,18 +164,18 @@ impl<S: Simd<T>, T: Float> Exp<S, T> {
             }
             constants[i] = Vector::from_lanes(s, &lanes);
         }
-        Self::shifted(s, m, &constants)
+        Self::shifted(s, m, &constants, depth)
     }
 
     #[inline(always)]
-    fn shifted(s: S, m: Vector<S, T>, constants: &[Vector<S, T>; CONSTANTS]) -> Self {
+    fn shifted(s: S, m: Vector<S, T>, constants: &[Vector<S, T>; CONSTANTS], depth: Depth) -> Self {
         let mut poly = [Vector::zero(s); 8];
         poly.copy_from_slice(&constants[POLY..]);
         let k = T::TABLE_SIZE as f64;
         let magic = Vector::splat(s, T::MAGIC);
         let octaves = m.mul_add(constants[OCTAVE], magic) - magic;
         // All of these are integers that the type holds exactly.
-        let start = Vector::splat(s, T::from_f64(T::MAGIC.to_f64() + k * f64::from(T::BIAS)));
+        let start = Vector::splat(s, T::from_f64(T::MAGIC.to_f64() + k * f64::from(depth.bias::<T>())));
         Self {
             scale: constants[SCALE],
             shift: start - octaves * Vector::splat(s, T::from_f64(k)),
@@ -154,7 +183,7 @@ impl<S: Simd<T>, T: Float> Exp<S, T> {
             poly,
             table: T::table(s),
             octaves,
-            floor: m - constants[CUT],
+            floor: m - constants[CUT[depth as usize]],
         }
     }
 
@@ -229,13 +258,31 @@ pub(crate) fn peak<S: Isa, T: Float>(
     temperature: Vector<S, f64>,
     octaves: Vector<S, f64>,
     own: [Vector<S, f64>; 2],
+    depth: Depth,
 ) -> [Vector<S, f64>; 2] {
     if T::KEEPS_REST {
         return own;
     }
     // |m / T| is at most 2e5, and d at most 0.4: what rounds here is far below float32.
     let d = octaves.fused_neg_mul_add(Vector::splat(s, std::f64::consts::LN_2), m.div(temperature));
-    let e = Exp::new(s, &Base::new(1.0), Vector::zero(s)).of(d);
-    let scale = T::KAPPA * pow2(T::BIAS) / (f64::KAPPA * pow2(f64::BIAS));
+    let e = Exp::new(s, &Base::new(1.0), Vector::zero(s), Depth::Full).of(d);
+    let scale = T::KAPPA * pow2(depth.bias::<T>()) / (f64::KAPPA * pow2(f64::BIAS));
     [e * Vector::splat(s, scale), Vector::zero(s)]
+}
+
+/// exp(y) - 1 for y in [-0.7, 0.7]: its Taylor series, whose remainder is below 2^-60 of the result there.
+///
+/// **Contract.** At most 2 ULP in float64.
+#[inline(always)]
+pub(crate) fn expm1<S: Isa>(y: Vector<S, f64>) -> Vector<S, f64> {
+    const TERMS: usize = 18;
+    let mut coefficients = [1.0; TERMS];
+    for k in 1..TERMS {
+        coefficients[k] = coefficients[k - 1] / (k as f64 + 1.0);
+    }
+    let mut q = Vector::splat(y.1, coefficients[TERMS - 1]);
+    for k in (0..TERMS - 1).rev() {
+        q = q.mul_add(y, Vector::splat(y.1, coefficients[k]));
+    }
+    q * y
 }

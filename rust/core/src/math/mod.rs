@@ -2,3 +2,4 @@
 
 pub(crate) mod exp;
 pub(crate) mod log;
+pub(crate) mod tanh;

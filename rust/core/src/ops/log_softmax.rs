@@ -33,8 +33,8 @@ impl<const SCALED: bool> RowOp for LogSoftmax<SCALED> {
         }
         // 1 / T and m / T as pairs.
         let one = Vector::splat(s, 1.0);
-        let inverse = one.div(stats.temperature);
-        let inverse_lo = inverse * stats.temperature.fused_neg_mul_add(inverse, one);
+        let inverse = one.div(stats.moved_temperature);
+        let inverse_lo = inverse * stats.moved_temperature.fused_neg_mul_add(inverse, one);
         let scaled = stats.pivot * inverse;
         let lost = stats.pivot.fused_neg_mul_add(inverse, scaled);
         let scaled_lo = stats.pivot * inverse_lo - lost;
@@ -42,7 +42,7 @@ impl<const SCALED: bool> RowOp for LogSoftmax<SCALED> {
         let [hi, lo] = T::split(s, hi, lo + scaled_lo);
         let [inverse, inverse_lo] = T::split(s, inverse, inverse_lo);
         // At a temperature of 1 among others the bits are those of no temperature: nothing is taken for the maximum then.
-        let pivot = Vector::splat(s, f64::NAN).select(stats.temperature.equal(one), stats.pivot);
+        let pivot = Vector::splat(s, f64::NAN).select(stats.moved_temperature.equal(one), stats.pivot);
         [
             zero - inverse,
             zero - inverse_lo,
@@ -54,7 +54,7 @@ impl<const SCALED: bool> RowOp for LogSoftmax<SCALED> {
     }
 
     #[inline(always)]
-    fn finish<S: Simd<T>, T: Float>(self, p: &Params<Vector<S, T>>, x: Vector<S, T>) -> Vector<S, T> {
+    fn finish<S: Simd<T>, T: Float>(self, p: &Params<Vector<S, T>>, x: Vector<S, T>, _: Vector<S, T>) -> Vector<S, T> {
         if !SCALED {
             return (x - p[0]) - p[1];
         }

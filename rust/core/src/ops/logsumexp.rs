@@ -2,10 +2,12 @@
 //!
 //! The sum is in float64 and rounded once, so [0, -40] gives 4.2e-18. Where m and log1p(s) cancel, the error of float32
 //! exponentials shows; the drive computes such rows again in float64 (it compares the result with the second parameter).
+//!
+//! A row with a class has a loss as well, and then that is what is wanted of it.
 
-use super::{From, Params, RowOp, Stats};
+use super::{From, Losses, Params, Pick, RowOp, Stats};
 use crate::math::log::log1p;
-use crate::simd::{Float, Isa, Simd, Vector};
+use crate::simd::{Float, Isa, Vector};
 
 /// The logarithm of the sum of exponentials. (No temperature: scipy's and torch's have none either.)
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +17,8 @@ impl RowOp for LogSumExp {
     const FROM: From = From::Nothing;
     const PARAMS: usize = 2;
     const MASKED: f64 = f64::NEG_INFINITY;
+    const PICK: Pick = Pick::Class;
+    const REFINED: bool = true;
 
     #[inline(always)]
     fn row<S: Isa, T: Float>(self, stats: &Stats<S>) -> Params<Vector<S, f64>> {
@@ -26,7 +30,12 @@ impl RowOp for LogSumExp {
     }
 
     #[inline(always)]
-    fn finish<S: Simd<T>, T: Float>(self, _: &Params<Vector<S, T>>, x: Vector<S, T>) -> Vector<S, T> {
-        x
+    fn losses<S: Isa>(self, stats: &Stats<S>) -> Losses<Vector<S, f64>> {
+        Losses::of_class(stats)
+    }
+
+    #[inline(always)]
+    fn degenerate<T: Float>(self, max: T) -> T {
+        max
     }
 }

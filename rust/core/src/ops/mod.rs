@@ -1,17 +1,20 @@
 //! The operations. Each says what it needs of a row and what it writes for an element; the drive owns every pass over
 //! memory.
 
+mod backward;
+mod cross_entropy;
 mod log_softmax;
 mod logsumexp;
+mod products;
 mod softmax;
 
-use log_softmax::LogSoftmax;
-use logsumexp::LogSumExp;
-use softmax::Softmax;
-
-use crate::math::exp::Exp;
-use crate::row::Map;
+use crate::math::exp::{Base, Depth, Exp};
+use crate::row::{Map, SUMS, Terms};
 use crate::simd::{Float, Isa, Simd, Vector, two_sum};
+
+pub(crate) use cross_entropy::Losses;
+pub(crate) use softmax::Probabilities;
+use softmax::Softmax;
 
 /// A function of the family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,21 +25,111 @@ pub enum Op {
     LogSoftmax,
     /// log sum_j exp(x_j): one number per row.
     LogSumExp,
+    /// J t = J^T t with J the Jacobian of softmax: p_i (t_i - sum_j p_j t_j) / T.
+    SoftmaxProduct,
+    /// (t_i - sum_j p_j t_j) / T.
+    LogSoftmaxJvp,
+    /// (g_i - p_i sum_j g_j) / T.
+    LogSoftmaxVjp,
+    /// sum_j p_j t_j: one number per row.
+    LogSumExpJvp,
+    /// g p_i, with one g for each row.
+    LogSumExpVjp,
+    /// y_i (g_i - sum_j y_j g_j) / T, of a saved y = softmax(x).
+    SoftmaxBackward,
+    /// (g_i - exp(y_i) sum_j g_j) / T, of a saved y = log_softmax(x).
+    LogSoftmaxBackward,
+    /// (p_i if i = j, else 0) - p_i p_j, over T: n^2 numbers per row.
+    SoftmaxJacobian,
+    /// (1 if i = j, else 0) - p_j, over T: n^2 numbers per row.
+    LogSoftmaxJacobian,
 }
 
 impl Op {
-    /// Whether the result has an element for each of the input's (else one number per row).
+    /// Whether the result has (at least) an element for each of the input's; else it has one number per row.
     pub const fn is_elementwise(self) -> bool {
-        !matches!(self, Self::LogSumExp)
+        !matches!(self, Self::LogSumExp | Self::LogSumExpJvp)
     }
 
-    /// Calls `visitor` with what implements this op, for a temperature of 1 (`unit`) or any.
+    /// Whether there is a second array.
+    pub const fn is_binary(self) -> bool {
+        matches!(
+            self,
+            Self::SoftmaxProduct
+                | Self::LogSoftmaxJvp
+                | Self::LogSoftmaxVjp
+                | Self::LogSumExpJvp
+                | Self::SoftmaxBackward
+                | Self::LogSoftmaxBackward
+        )
+    }
+
+    /// Whether a temperature other than 1 has a meaning.
+    pub const fn has_temperature(self) -> bool {
+        !matches!(self, Self::LogSumExp | Self::LogSumExpJvp | Self::LogSumExpVjp)
+    }
+
+    /// What computes it.
+    pub(crate) const fn kernel(self) -> Kernel {
+        match self {
+            Self::Softmax => Kernel::Softmax,
+            Self::LogSoftmax => Kernel::LogSoftmax,
+            Self::LogSumExp => Kernel::LogSumExp,
+            Self::SoftmaxProduct => Kernel::SoftmaxProduct,
+            Self::LogSoftmaxJvp => Kernel::LogSoftmaxJvp,
+            Self::LogSoftmaxVjp => Kernel::LogSoftmaxVjp,
+            Self::LogSumExpJvp => Kernel::LogSumExpJvp,
+            Self::LogSumExpVjp => Kernel::ScaledSoftmax,
+            Self::SoftmaxBackward => Kernel::SoftmaxBackward,
+            Self::LogSoftmaxBackward => Kernel::LogSoftmaxBackward,
+            Self::SoftmaxJacobian => Kernel::SoftmaxJacobian,
+            Self::LogSoftmaxJacobian => Kernel::LogSoftmaxJacobian,
+        }
+    }
+}
+
+/// What the drive can be asked for: more than one op may be served by one of these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kernel {
+    Softmax,
+    LogSoftmax,
+    /// Also the losses of rows with a class.
+    LogSumExp,
+    SoftmaxProduct,
+    LogSoftmaxJvp,
+    LogSoftmaxVjp,
+    LogSumExpJvp,
+    /// Softmax times a number for each row; with a class also the loss and its gradient.
+    ScaledSoftmax,
+    /// The losses of rows with probabilities.
+    DenseLoss,
+    /// The same with the gradient.
+    DenseGradient,
+    SoftmaxBackward,
+    LogSoftmaxBackward,
+    SoftmaxJacobian,
+    LogSoftmaxJacobian,
+}
+
+impl Kernel {
+    /// Calls `visitor` with what implements this, for a temperature of 1 (`unit`) or any.
     pub(crate) fn visit<V: OpVisitor>(self, unit: bool, visitor: V) -> V::Out {
-        match (self, unit) {
-            (Self::Softmax, _) => visitor.visit(Softmax),
-            (Self::LogSoftmax, true) => visitor.visit(LogSoftmax::<false>),
-            (Self::LogSoftmax, false) => visitor.visit(LogSoftmax::<true>),
-            (Self::LogSumExp, _) => visitor.visit(LogSumExp),
+        match self {
+            Self::Softmax => visitor.visit(Softmax),
+            Self::LogSoftmax if unit => visitor.visit(log_softmax::LogSoftmax::<false>),
+            Self::LogSoftmax => visitor.visit(log_softmax::LogSoftmax::<true>),
+            Self::LogSumExp => visitor.visit(logsumexp::LogSumExp),
+            Self::SoftmaxProduct => visitor.visit(products::SoftmaxProduct),
+            Self::LogSoftmaxJvp => visitor.visit(products::LogSoftmaxJvp),
+            Self::LogSoftmaxVjp => visitor.visit(products::LogSoftmaxVjp),
+            Self::LogSumExpJvp => visitor.visit(products::LogSumExpJvp),
+            Self::ScaledSoftmax => visitor.visit(cross_entropy::ScaledSoftmax),
+            Self::DenseLoss => visitor.visit(cross_entropy::Dense::<false>),
+            Self::DenseGradient => visitor.visit(cross_entropy::Dense::<true>),
+            Self::SoftmaxBackward => visitor.visit(backward::SoftmaxBackward),
+            Self::LogSoftmaxBackward => visitor.visit(backward::LogSoftmaxBackward),
+            Self::SoftmaxJacobian => visitor.jacobian(true),
+            Self::LogSoftmaxJacobian => visitor.jacobian(false),
         }
     }
 }
@@ -45,6 +138,8 @@ impl Op {
 pub(crate) trait OpVisitor {
     type Out;
     fn visit<O: RowOp>(self, op: O) -> Self::Out;
+    /// The Jacobian of softmax, or of log_softmax: not one number per element.
+    fn jacobian(self, softmax: bool) -> Self::Out;
 }
 
 /// What an op's `finish` is given.
@@ -54,18 +149,33 @@ pub(crate) enum From {
     Exp,
     /// The element itself.
     X,
+    /// The element of the second row, and nothing else.
+    Second,
     /// Nothing: the result is one number per row, the first of `row`'s.
     Nothing,
+}
+
+/// Which number is picked out of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pick {
+    None,
+    /// That of the second row at the (first) maximum. Of a saved result: at its first element that is not zero, unless
+    /// the maximum is above [`RowOp::SATURATED`].
+    Peak,
+    /// The score of the row's class, if it has one.
+    Class,
 }
 
 /// What is known of a row, in float64; a lane is a row.
 pub(crate) struct Stats<S: Simd<f64>> {
     /// The maximum.
     pub(crate) max: Vector<S, f64>,
+    /// The temperature.
+    pub(crate) temperature: Vector<S, f64>,
     /// The maximum as `finish` meets it: rows out of the exponent shift's reach are moved to a maximum of zero.
     pub(crate) pivot: Vector<S, f64>,
     /// The temperature that goes with `pivot`.
-    pub(crate) temperature: Vector<S, f64>,
+    pub(crate) moved_temperature: Vector<S, f64>,
     /// Sum of the exponentials but the maximum's, so that log(1 + s) and 1 - p keep their digits.
     pub(crate) sum: Vector<S, f64>,
     /// What rounding took from `sum`.
@@ -76,6 +186,24 @@ pub(crate) struct Stats<S: Simd<f64>> {
     pub(crate) own: Vector<S, f64>,
     /// How many elements are the maximum.
     pub(crate) ties: Vector<S, f64>,
+    /// What [`RowOp::add`] added up.
+    pub(crate) sums: [Vector<S, f64>; SUMS],
+    /// What [`RowOp::PICK`] picked; moved as `pivot` is.
+    pub(crate) picked: Vector<S, f64>,
+    /// The numbers that came with the row.
+    pub(crate) given: Given<Vector<S, f64>>,
+}
+
+/// Numbers that come with a row.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Given<V> {
+    /// What its loss is multiplied with.
+    pub(crate) weight: V,
+    /// What its derivative is multiplied with.
+    pub(crate) factor: V,
+    /// What the squared logsumexp is multiplied with, in the loss and in the derivative.
+    pub(crate) square: V,
+    pub(crate) square_factor: V,
 }
 
 impl<S: Isa> Stats<S> {
@@ -90,6 +218,71 @@ impl<S: Isa> Stats<S> {
         let q_rest = q.fused_neg_mul_add(peak_rest, left).div(peak);
         let [tail, error] = two_sum(self.ties - Vector::splat(sum.1, 1.0), q);
         [tail, error + q_rest]
+    }
+
+    /// 1 / sum of all exponentials, as a pair.
+    #[inline(always)]
+    pub(crate) fn inverse_total(&self) -> [Vector<S, f64>; 2] {
+        let one = Vector::splat(self.sum.1, 1.0);
+        let [total, rest] = self.total();
+        let hi = one.div(total);
+        let left = total.fused_neg_mul_add(hi, one);
+        let left = rest.fused_neg_mul_add(hi, left);
+        [hi, hi * left]
+    }
+
+    /// s / (1 + s) and 1 / (1 + s), with s the tail: what is left of the probability at the maximum, and that itself.
+    #[inline(always)]
+    pub(crate) fn shares(&self) -> [Vector<S, f64>; 2] {
+        let one = Vector::splat(self.sum.1, 1.0);
+        let [s, rest] = self.tail();
+        let inverse = one.div(one + s);
+        [(s + rest) * inverse, inverse]
+    }
+
+    /// 1 / T, at most the largest number of `T`: zero times it is zero.
+    #[inline(always)]
+    pub(crate) fn inverse_temperature<T: Float>(&self) -> Vector<S, f64> {
+        let s = self.sum.1;
+        let zero = Vector::zero(s);
+        let inverse = Vector::splat(s, 1.0).div(self.temperature);
+        zero - (zero - inverse).max(Vector::splat(s, T::LOWEST.to_f64()))
+    }
+
+    /// `factor` / (T sum of all exponentials) as the sum of two of `T`, each of which keeps all its digits.
+    #[inline(always)]
+    pub(crate) fn scale<T: Float>(&self, factor: Vector<S, f64>) -> [Vector<S, f64>; 2] {
+        let s = self.sum.1;
+        let [hi, lo] = self.inverse_total();
+        let factor = factor * self.inverse_temperature::<T>();
+        let product = hi * factor;
+        let zero = Vector::zero(s);
+        let lost = hi.fused_neg_mul_add(factor, product);
+        let [hi, lo] = T::split(s, product, lo * factor - lost);
+        // Infinite factors have no low part.
+        [hi, lo.select(lo.equal(lo), zero)]
+    }
+
+    /// 1 / T as the sum of two of `T`.
+    #[inline(always)]
+    pub(crate) fn split_inverse_temperature<T: Float>(&self) -> [Vector<S, f64>; 2] {
+        let one = Vector::splat(self.sum.1, 1.0);
+        let inverse = self.inverse_temperature::<T>();
+        let rest = self.temperature.fused_neg_mul_add(inverse, one);
+        // An inverse that was cut to the largest number has no rest.
+        let rest = Vector::zero(self.sum.1).select(rest.not_less(Vector::splat(self.sum.1, 1e-9)), rest);
+        T::split(self.sum.1, inverse, rest * inverse)
+    }
+
+    /// exp((v - m) / T) for v <= m, where the maximum's is 1.
+    #[inline(always)]
+    pub(crate) fn exp(&self, v: Vector<S, f64>) -> Vector<S, f64> {
+        let s = self.sum.1;
+        let d = (v - self.pivot).div(self.moved_temperature);
+        let zero = Vector::zero(s);
+        let exp = Exp::new(s, &Base::new(1.0), zero, Depth::Full);
+        let e = exp.of(exp.floor.max(d)) * Vector::splat(s, crate::simd::pow2(-f64::BIAS) / f64::KAPPA);
+        e.select(d.not_less(exp.floor), zero)
     }
 
     /// The sum of all exponentials, as a pair.
@@ -112,6 +305,19 @@ impl<S: Isa> Stats<S> {
 /// Numbers of a row that `finish` needs.
 pub(crate) type Params<V> = [V; 6];
 
+/// Some elements of a row: what an op adds up of them.
+pub(crate) struct Elements<S: Simd<T>, T: Float> {
+    /// The row's maximum.
+    pub(crate) m: Vector<S, T>,
+    /// Exponentials.
+    pub(crate) e: Vector<S, T>,
+    pub(crate) x: Vector<S, T>,
+    /// Those of the second row.
+    pub(crate) b: Vector<S, T>,
+    /// What [`RowOp::PICK`] picked.
+    pub(crate) picked: Vector<S, T>,
+}
+
 /// An operation on rows.
 pub(crate) trait RowOp: Copy + Send + Sync + 'static {
     /// What `finish` is given.
@@ -120,13 +326,82 @@ pub(crate) trait RowOp: Copy + Send + Sync + 'static {
     const PARAMS: usize;
     /// The result where `where` is false.
     const MASKED: f64;
+    /// Whether `x` holds scores, to be exponentiated; else a saved result, whose exponential (if any) is `finish`'s.
+    const SCORES: bool = true;
+    /// Whether there is a second row.
+    const SECOND: bool = false;
+    /// How many sums there are beside that of the exponentials.
+    const SUMS: usize = 0;
+    /// Whether exponentials are multiplied with what may be large, so that tiny ones have to be zero.
+    const VANISHES: bool = false;
+    /// How far down exponentials are told from zero.
+    const DEPTH: Depth = if Self::VANISHES { Depth::Shallow } else { Depth::Full };
+    /// Which number is picked out of the row.
+    const PICK: Pick = Pick::None;
+    /// Of a saved result: the maximum above which a row is treated as saturated.
+    const SATURATED: f64 = 0.0;
+    /// The parameter that is the result at the place of what was picked.
+    const FIX: Option<usize> = None;
+
+    /// Whether a reduction's result may lose digits that float64 keeps: compared are the first two parameters.
+    const REFINED: bool = false;
+
+    /// Adds to the sums.
+    #[inline(always)]
+    fn add<S: Simd<T>, T: Float>(self, sums: &mut [Vector<S, T>; SUMS], elements: &Elements<S, T>) {
+        let _ = (sums, elements);
+    }
 
     /// From statistics to parameters.
     fn row<S: Isa, T: Float>(self, stats: &Stats<S>) -> Params<Vector<S, f64>>;
 
-    /// From an element (or its exponential) to the result. Parameters that `row` gave in float64 are rounded to `T`:
-    /// split beforehand ([`Float::split`]) what must not lose by it.
-    fn finish<S: Simd<T>, T: Float>(self, p: &Params<Vector<S, T>>, v: Vector<S, T>) -> Vector<S, T>;
+    /// From an element (or its exponential) and that of the second row to the result. Parameters that `row` gave in
+    /// float64 are rounded to `T`: split beforehand ([`Float::split`]) what must not lose by it.
+    fn finish<S: Simd<T>, T: Float>(self, p: &Params<Vector<S, T>>, v: Vector<S, T>, b: Vector<S, T>) -> Vector<S, T> {
+        let _ = (p, b);
+        v
+    }
+
+    /// The row's loss and the square of its logsumexp, both times their weights.
+    #[inline(always)]
+    fn losses<S: Isa>(self, stats: &Stats<S>) -> Losses<Vector<S, f64>> {
+        Losses {
+            entropy: Vector::zero(stats.sum.1),
+            square: Vector::zero(stats.sum.1),
+        }
+    }
+
+    /// The number that a reduction gives for a row without probabilities, whose maximum is infinite or NaN.
+    #[inline(always)]
+    fn degenerate<T: Float>(self, max: T) -> T {
+        let _ = max;
+        T::NAN
+    }
+}
+
+/// `add` with what it needs of the row.
+pub(crate) struct Sums<S: Simd<T>, T: Float, O> {
+    pub(crate) op: O,
+    pub(crate) picked: Vector<S, T>,
+}
+
+impl<S: Simd<T>, T: Float, O: Copy> Clone for Sums<S, T, O> {
+    #[inline(always)]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<S: Simd<T>, T: Float, O: Copy> Copy for Sums<S, T, O> {}
+
+impl<S: Simd<T>, T: Float, O: RowOp> Terms<S, T> for Sums<S, T, O> {
+    const SUMS: usize = O::SUMS;
+    const SECOND: bool = O::SECOND;
+    const VANISHES: bool = O::VANISHES;
+    #[inline(always)]
+    fn add(self, sums: &mut [Vector<S, T>; SUMS], m: Vector<S, T>, e: Vector<S, T>, x: Vector<S, T>, b: Vector<S, T>) {
+        let picked = self.picked;
+        self.op.add(sums, &Elements { m, e, x, b, picked });
+    }
 }
 
 /// `finish` with its parameters.
@@ -144,9 +419,10 @@ impl<S: Simd<T>, T: Float, O: Copy> Clone for Finish<'_, S, T, O> {
 impl<S: Simd<T>, T: Float, O: Copy> Copy for Finish<'_, S, T, O> {}
 
 impl<S: Simd<T>, T: Float, O: RowOp> Map<S, T> for Finish<'_, S, T, O> {
+    const SECOND: bool = O::SECOND && !matches!(O::FROM, From::Second);
     #[inline(always)]
-    fn apply(self, v: Vector<S, T>) -> Vector<S, T> {
-        self.op.finish(self.params, v)
+    fn apply(self, v: Vector<S, T>, b: Vector<S, T>) -> Vector<S, T> {
+        self.op.finish(self.params, v, b)
     }
 }
 
@@ -165,8 +441,15 @@ impl<S: Simd<T>, T: Float, O: Copy> Clone for ExpFinish<'_, S, T, O> {
 impl<S: Simd<T>, T: Float, O: Copy> Copy for ExpFinish<'_, S, T, O> {}
 
 impl<S: Simd<T>, T: Float, O: RowOp> Map<S, T> for ExpFinish<'_, S, T, O> {
+    const SECOND: bool = O::SECOND;
     #[inline(always)]
-    fn apply(self, v: Vector<S, T>) -> Vector<S, T> {
-        self.finish.apply(self.exp.of(self.exp.floor.max(v)))
+    fn apply(self, v: Vector<S, T>, b: Vector<S, T>) -> Vector<S, T> {
+        let e = self.exp.of(self.exp.floor.max(v));
+        let e = if O::VANISHES {
+            e.select(v.not_less(self.exp.floor), Vector::zero(v.1))
+        } else {
+            e
+        };
+        self.finish.apply(e, b)
     }
 }

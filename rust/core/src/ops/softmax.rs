@@ -20,17 +20,36 @@ impl RowOp for Softmax {
     fn row<S: Isa, T: Float>(self, stats: &Stats<S>) -> Params<Vector<S, f64>> {
         let s = stats.sum.1;
         let zero = Vector::zero(s);
-        let one = Vector::splat(s, 1.0);
-        let [total, rest] = stats.total();
-        let hi = one.div(total);
-        let left = total.fused_neg_mul_add(hi, one);
-        let left = rest.fused_neg_mul_add(hi, left);
-        let [hi, lo] = T::split(s, hi, hi * left);
+        let [hi, lo] = stats.inverse_total();
+        let [hi, lo] = T::split(s, hi, lo);
         [hi, lo, zero, zero, zero, zero]
     }
 
     #[inline(always)]
-    fn finish<S: Simd<T>, T: Float>(self, p: &Params<Vector<S, T>>, e: Vector<S, T>) -> Vector<S, T> {
+    fn finish<S: Simd<T>, T: Float>(self, p: &Params<Vector<S, T>>, e: Vector<S, T>, _: Vector<S, T>) -> Vector<S, T> {
         e.mul_add(p[0], e * p[1])
+    }
+}
+
+/// The same for a Jacobian, with 1 - p at the maximum and 1 / T.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Probabilities;
+
+impl RowOp for Probabilities {
+    const FROM: From = From::Exp;
+    const PARAMS: usize = 5;
+    const MASKED: f64 = 0.0;
+
+    #[inline(always)]
+    fn row<S: Isa, T: Float>(self, stats: &Stats<S>) -> Params<Vector<S, f64>> {
+        let [hi, lo, ..] = Softmax.row::<S, T>(stats);
+        let [inverse, inverse_lo] = stats.split_inverse_temperature::<T>();
+        let [tail, _] = stats.shares();
+        [hi, lo, tail, inverse, inverse_lo, tail]
+    }
+
+    #[inline(always)]
+    fn finish<S: Simd<T>, T: Float>(self, p: &Params<Vector<S, T>>, e: Vector<S, T>, b: Vector<S, T>) -> Vector<S, T> {
+        Softmax.finish(p, e, b)
     }
 }

@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::avx512::{memory, methods};
-use super::{Isa, Simd};
+use super::{Isa, Level, Simd};
 
 /// Proof that the CPU has AVX2, FMA and F16C.
 #[derive(Clone, Copy)]
@@ -309,6 +309,7 @@ fn transpose(y: [__m256; 4]) -> [__m256; 4] {
 
 impl Isa for Avx2 {
     const INTERLEAVE: usize = 2;
+    const LEVEL: Level = Level::Avx2;
 
     methods! {
         fn widen(a: F32) -> [F64; 2] = both!(a => [

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Isa, Simd};
+use super::{Isa, Level, Simd};
 
 /// Proof that the CPU has AVX-512 F, BW, DQ and VL, FMA and F16C.
 #[derive(Clone, Copy)]
@@ -190,6 +190,7 @@ fn transpose(z: [__m512; 4]) -> [__m512; 4] {
 
 impl Isa for Avx512 {
     const INTERLEAVE: usize = 4;
+    const LEVEL: Level = Level::Avx512;
 
     methods! {
         fn widen(a: __m512) -> [__m512d; 2] =

@@ -40,6 +40,8 @@ pub(crate) trait Float:
     /// Terms below exp(-CUT) are taken for exp(-CUT): neither as a result nor as a sum of 2^33 of them are they anything
     /// but zero, and times 2^BIAS they are still normal numbers.
     const CUT: f64;
+    /// The same where anything that would round to zero in the type is zero.
+    const SHALLOW_CUT: f64;
     /// Largest |x TABLE_SIZE log2(e) / T| at which the exponent shift is used.
     const SHIFT_LIMIT: f64;
     /// Temperatures from 1/this to this go through the exponent shift: their powers up to the degree stay normal, and the
@@ -178,6 +180,7 @@ impl Float for f32 {
     const MAGIC: Self = 12_582_912.0;
     const BIAS: i32 = 64;
     const CUT: f64 = 130.0;
+    const SHALLOW_CUT: f64 = 107.0;
     const SHIFT_LIMIT: f64 = 2.3e6;
     const TEMPERATURE_LIMIT: f64 = 65536.0;
 
@@ -308,6 +311,7 @@ impl Float for f64 {
     const MAGIC: Self = 6_755_399_441_055_744.0;
     const BIAS: i32 = 128;
     const CUT: f64 = 790.0;
+    const SHALLOW_CUT: f64 = 748.0;
     const SHIFT_LIMIT: f64 = 7.0e13; // 2^46
     const TEMPERATURE_LIMIT: f64 = 1.0e15;
 

@@ -77,6 +77,39 @@ macro_rules! targets {
                     )*
                 }
             }
+
+            /// The same as a function of its own, called from code of the same level: what many kernels share is
+            /// compiled once.
+            ///
+            /// # Safety
+            /// The level is supported.
+            #[inline(always)]
+            unsafe fn dispatch_apart<T: Float, K: Kernel<T>>(self, kernel: K) -> K::Out {
+                match self {
+                    Self::Portable => {
+                        #[inline(never)]
+                        fn apart<T: Float, K: Kernel<T>>(kernel: K) -> K::Out {
+                            T::enter(Portable::new(), kernel)
+                        }
+                        apart::<T, K>(kernel)
+                    }
+                    $(
+                        #[cfg(target_arch = $arch)]
+                        Self::$level => {
+                            #[inline(never)]
+                            $(#[target_feature(enable = $feature)])+
+                            fn apart<T: Float, K: Kernel<T>>(kernel: K) -> K::Out {
+                                // SAFETY: this function runs only where the features are.
+                                T::enter(unsafe { <$token>::new() }, kernel)
+                            }
+                            // SAFETY: the caller says that the level is supported.
+                            unsafe { apart::<T, K>(kernel) }
+                        }
+                        #[cfg(not(target_arch = $arch))]
+                        Self::$level => unreachable!("a level of another architecture"),
+                    )*
+                }
+            }
         }
     };
 }
@@ -105,6 +138,19 @@ impl Supported {
     pub(crate) fn level(self) -> Level {
         self.0
     }
+
+    /// The level of a token, which is the proof.
+    #[inline(always)]
+    pub(super) fn of<S: Isa>(_: S) -> Self {
+        Self(S::LEVEL)
+    }
+
+    /// See [`Isa::apart`].
+    #[inline(always)]
+    pub(super) fn apart<T: Float, K: Kernel<T>>(self, kernel: K) -> K::Out {
+        // SAFETY: as above.
+        unsafe { self.0.dispatch_apart::<T, K>(kernel) }
+    }
 }
 
 impl Level {
@@ -120,6 +166,15 @@ impl Level {
     pub fn active() -> Result<Self, Error> {
         active().map(Supported::level)
     }
+}
+
+/// A level with its proof.
+///
+/// # Errors
+/// [`Error::Environment`] if this CPU does not have it.
+pub(crate) fn supported(level: Level) -> Result<Supported, Error> {
+    Supported::new(level)
+        .ok_or_else(|| Error::Environment(format!("this CPU does not have the level {}", level.name())))
 }
 
 /// The level that needs no proof: for rare rows, where code for every level would not pay.

@@ -21,7 +21,7 @@ use std::ops::{Add, Mul, Sub};
 
 pub(crate) use float::{Float, pow2, two_sum};
 pub use level::Level;
-pub(crate) use level::{Kernel, Supported, active, plain};
+pub(crate) use level::{Kernel, Supported, active, plain, supported};
 pub(crate) use mode::with_default_mode;
 
 /// An instruction set acting on lanes of `T`.
@@ -114,6 +114,14 @@ pub(crate) unsafe trait Simd<T: Float>: Copy + 'static {
 pub(crate) trait Isa: Simd<f32> + Simd<f64> {
     /// How many vectors a kernel works on at once: as many as keep the arithmetic units busy in the registers there are.
     const INTERLEAVE: usize;
+    /// Which level this is.
+    const LEVEL: Level;
+
+    /// Runs a kernel as a function of its own. (Everything else is inlined, into each kernel that uses it.)
+    #[inline(always)]
+    fn apart<T: Float, K: Kernel<T>>(self, kernel: K) -> K::Out {
+        Supported::of(self).apart::<T, K>(kernel)
+    }
 
     /// Lanes 0..8 and 8..16 as float64.
     fn widen(self, a: <Self as Simd<f32>>::Reg) -> [<Self as Simd<f64>>::Reg; 2];
@@ -323,6 +331,12 @@ impl<S: Simd<T>, T: Float> Vector<S, T> {
     #[inline(always)]
     pub(crate) fn reduce_sum(self) -> T {
         self.1.reduce_sum(self.0)
+    }
+    /// Whether a counter is not zero.
+    #[inline(always)]
+    pub(crate) fn any_counted(self) -> bool {
+        self.1
+            .any(self.1.not_equal(self.1.counted(self.0), self.1.splat(T::ZERO)))
     }
     /// Whether a lane is NaN.
     #[inline(always)]

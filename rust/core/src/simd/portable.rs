@@ -3,7 +3,7 @@
 //! Multiplication and addition round separately here (a fused one is a call into the C library on CPUs without it), so
 //! this level has bits of its own, the same on every machine. Where cancellation needs the exact product it is emulated.
 
-use super::{Isa, Simd};
+use super::{Isa, Level, Simd};
 
 /// The level that needs no proof.
 #[derive(Clone, Copy)]
@@ -226,6 +226,7 @@ portable!(f64, 8, 50, fused_neg_mul_add_f64);
 
 impl Isa for Portable {
     const INTERLEAVE: usize = 1;
+    const LEVEL: Level = Level::Portable;
 
     #[inline(always)]
     fn widen(self, a: [f32; 16]) -> [[f64; 8]; 2] {

@@ -269,6 +269,19 @@ impl Layout {
         let out_at = self.offsets(out_operand, reduction);
         let mut out = canaries(out_operand.bytes + 2 * MARGIN);
 
+        // The other operands are made of the row's own bits, so that they go with it wherever it goes.
+        let derived = |bits: u64, j: usize| {
+            let hash = (bits ^ (j as u64).wrapping_mul(0x9e37_79b9)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+            (hash >> 40) as f64 / f64::from(1 << 22) - 2.0
+        };
+        let mut second = canaries(self.x.bytes + 2 * MARGIN);
+        for (i, (&at, &bits)) in x_at.iter().zip(case.x).enumerate() {
+            let number = encode(case.dtype, derived(bits, i % case.n));
+            put(&mut second, at, number, size, self.swapped);
+        }
+        let second_before = second.clone();
+        let cotangent: Vec<f64> = case.x.chunks_exact(case.n).map(|row| derived(row[0], case.n)).collect();
+
         let mask: Vec<u8> = match case.mask {
             // Any byte but zero is true.
             Some(mask) => mask
@@ -315,8 +328,15 @@ impl Layout {
                 swapped: self.swapped,
                 strides: &self.x.steps,
             },
+            second: case.op.is_binary().then_some(Array {
+                ptr: second.as_mut_ptr().wrapping_add(MARGIN + self.x.first),
+                dtype: case.dtype,
+                swapped: self.swapped,
+                strides: &self.x.steps,
+            }),
             mask,
             temperature,
+            cotangent: &cotangent,
             out: Array {
                 ptr: if in_place {
                     x_ptr
@@ -333,6 +353,11 @@ impl Layout {
         let done = unsafe { run_at(case.level, &problem, &NoControl) };
         assert_eq!(done, Ok(()), "{}", self.describe(case));
 
+        assert!(
+            second == second_before,
+            "the second array was written: {}",
+            self.describe(case)
+        );
         let written = if in_place { &mut x } else { &mut out };
         let results: Vec<u64> = out_at.iter().map(|&at| get(written, at, size)).collect();
         // With the results taken out again, everything must be as it was.

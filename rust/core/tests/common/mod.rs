@@ -13,6 +13,19 @@ use std::io::Write as _;
 use softmax_core::{Dtype, Op};
 
 pub const OPS: [Op; 3] = [Op::Softmax, Op::LogSoftmax, Op::LogSumExp];
+/// All but the Jacobians, whose results have a shape of their own.
+pub const ALL_OPS: [Op; 10] = [
+    Op::Softmax,
+    Op::LogSoftmax,
+    Op::LogSumExp,
+    Op::SoftmaxProduct,
+    Op::LogSoftmaxJvp,
+    Op::LogSoftmaxVjp,
+    Op::LogSumExpJvp,
+    Op::LogSumExpVjp,
+    Op::SoftmaxBackward,
+    Op::LogSoftmaxBackward,
+];
 pub const DTYPES: [Dtype; 4] = [Dtype::F32, Dtype::F64, Dtype::F16, Dtype::Bf16];
 
 /// Prints past libtest's capture: these tables are results, wanted from passing tests too.

@@ -1,25 +1,24 @@
-//! One function per public name: read the arguments, call.
-//!
-//! The text of a docstring that several functions share is in `doc/`.
+//! The forward functions.
 
 use pyo3::prelude::*;
 use softmax_core::Op;
 
-use crate::arguments::{self, Flag, Temperature};
-use crate::array::{Call, Heat};
+use crate::arguments::{self, Flag, Real};
+use crate::array::Call;
 use crate::grid::Axis;
+use crate::numbers::Numbers;
 
 /// Return the softmax along an axis: probabilities in proportion to the exponentials.
 ///
 /// ``softmax(x)[i] = exp(x[i] / T) / sum(exp(x / T))``
 ///
-#[doc = include_str!("doc/parameters.txt")]
+#[doc = include_str!("../doc/parameters.txt")]
 /// Returns
 /// -------
 /// numpy.ndarray
 ///     Probabilities, of the shape of `x`: new and in C order, or `out`. A scalar where `x` is 0-d.
 ///
-#[doc = include_str!("doc/raises.txt")]
+#[doc = include_str!("../doc/raises.txt")]
 /// See Also
 /// --------
 /// log_softmax : Its logarithm, right where the probability underflows.
@@ -31,8 +30,8 @@ use crate::grid::Axis;
 /// A row that holds NaN or ``+inf``, or nothing but ``-inf``, gives NaN in all its places. Otherwise ``-inf`` gives 0.
 /// A masked element gives 0, in such rows too. A row without elements gives none.
 ///
-#[doc = include_str!("doc/bits.txt")]
-#[doc = include_str!("doc/references.txt")]
+#[doc = include_str!("../doc/bits.txt")]
+#[doc = include_str!("../doc/references.txt")]
 /// Examples
 /// --------
 /// >>> import numpy as np
@@ -46,13 +45,13 @@ use crate::grid::Axis;
 /// array([0.26894142, 0.73105858, 0.        ])
 #[pyfunction]
 #[pyo3(
-    signature = (x, axis = Axis::One(-1), *, temperature = Temperature::One(1.0), r#where = None, out = None, dtype = None),
+    signature = (x, axis = Axis::One(-1), *, temperature = Real::One(1.0), r#where = None, out = None, dtype = None),
     text_signature = "(x, axis=-1, *, temperature=1.0, where=None, out=None, dtype=None)"
 )]
 pub fn softmax<'py>(
     x: &Bound<'py, PyAny>,
     axis: Axis,
-    temperature: Temperature<'py>,
+    temperature: Real<'py>,
     r#where: Option<&Bound<'py, PyAny>>,
     out: Option<&Bound<'py, PyAny>>,
     dtype: Option<&Bound<'py, PyAny>>,
@@ -60,8 +59,10 @@ pub fn softmax<'py>(
     Call {
         op: Op::Softmax,
         x: arguments::operand(x, "x")?,
+        second: None,
+        cotangent: None,
         axis,
-        temperature: temperature.read()?,
+        temperature: temperature.temperature()?,
         mask: arguments::mask(r#where)?,
         out: arguments::out(out)?,
         dtype: arguments::dtype(dtype)?,
@@ -74,13 +75,13 @@ pub fn softmax<'py>(
 ///
 /// ``log_softmax(x)[i] = x[i] / T - log(sum(exp(x / T)))``
 ///
-#[doc = include_str!("doc/parameters.txt")]
+#[doc = include_str!("../doc/parameters.txt")]
 /// Returns
 /// -------
 /// numpy.ndarray
 ///     Logarithms of probabilities, of the shape of `x`: new and in C order, or `out`. A scalar where `x` is 0-d.
 ///
-#[doc = include_str!("doc/raises.txt")]
+#[doc = include_str!("../doc/raises.txt")]
 /// See Also
 /// --------
 /// softmax : The probabilities.
@@ -95,8 +96,8 @@ pub fn softmax<'py>(
 /// A row that holds NaN or ``+inf``, or nothing but ``-inf``, gives NaN in all its places. Otherwise ``-inf`` stays. A
 /// masked element gives ``-inf``, in such rows too. A row without elements gives none.
 ///
-#[doc = include_str!("doc/bits.txt")]
-#[doc = include_str!("doc/references.txt")]
+#[doc = include_str!("../doc/bits.txt")]
+#[doc = include_str!("../doc/references.txt")]
 /// Examples
 /// --------
 /// >>> import numpy as np
@@ -107,13 +108,13 @@ pub fn softmax<'py>(
 /// array([-4.24835426e-18, -4.00000000e+01])
 #[pyfunction]
 #[pyo3(
-    signature = (x, axis = Axis::One(-1), *, temperature = Temperature::One(1.0), r#where = None, out = None, dtype = None),
+    signature = (x, axis = Axis::One(-1), *, temperature = Real::One(1.0), r#where = None, out = None, dtype = None),
     text_signature = "(x, axis=-1, *, temperature=1.0, where=None, out=None, dtype=None)"
 )]
 pub fn log_softmax<'py>(
     x: &Bound<'py, PyAny>,
     axis: Axis,
-    temperature: Temperature<'py>,
+    temperature: Real<'py>,
     r#where: Option<&Bound<'py, PyAny>>,
     out: Option<&Bound<'py, PyAny>>,
     dtype: Option<&Bound<'py, PyAny>>,
@@ -121,8 +122,10 @@ pub fn log_softmax<'py>(
     Call {
         op: Op::LogSoftmax,
         x: arguments::operand(x, "x")?,
+        second: None,
+        cotangent: None,
         axis,
-        temperature: temperature.read()?,
+        temperature: temperature.temperature()?,
         mask: arguments::mask(r#where)?,
         out: arguments::out(out)?,
         dtype: arguments::dtype(dtype)?,
@@ -138,13 +141,15 @@ pub fn log_softmax<'py>(
 /// Parameters
 /// ----------
 /// x : array_like
-///     Logits, of any shape and strides: float16, bfloat16, float32 or float64; integers and bool are computed as float64.
+///     Logits, of any shape and strides: float16, bfloat16, float32 or float64; integers and bool are computed as
+///     float64.
 /// axis : int, tuple of int or None, optional
 ///     The axes to sum over. By default all of them. ``()`` makes each element a row of its own.
 /// keepdims : bool, optional
 ///     Whether the axes that were summed over stay, with length 1.
 /// where : array_like of bool, optional
-///     The elements that take part; must broadcast to the shape of `x`. What is in the others does not matter, be it NaN.
+///     The elements that take part; must broadcast to the shape of `x`. What is in the others does not matter, be it
+///     NaN.
 /// out : numpy.ndarray, optional
 ///     Where to write the result: a writeable array of its shape and dtype, of any strides. It may overlap with `x` and
 ///     `where`.
@@ -157,7 +162,7 @@ pub fn log_softmax<'py>(
 ///     One number per row, of the shape of `x` without the axes that were summed over: new and in C order, or `out`. A
 ///     scalar where no axis is left.
 ///
-#[doc = include_str!("doc/raises.txt")]
+#[doc = include_str!("../doc/raises.txt")]
 /// See Also
 /// --------
 /// log_softmax : `x` less this.
@@ -168,11 +173,11 @@ pub fn log_softmax<'py>(
 /// most 1 ULP for float32 and 2 for float64 (2 and 3 for rows of fewer than 64 elements or with a probability above
 /// 0.6), and 0.51 for float16 and bfloat16, in ULP of the largest of abs(m), abs(result) and log1p(s).
 ///
-/// A row that holds NaN gives NaN; otherwise ``+inf`` gives ``+inf``. ``-inf`` and masked elements add nothing: a row of
-/// nothing else gives ``-inf``, and so does a row without elements.
+/// A row that holds NaN gives NaN; otherwise ``+inf`` gives ``+inf``. ``-inf`` and masked elements add nothing: a row
+/// of nothing else gives ``-inf``, and so does a row without elements.
 ///
-#[doc = include_str!("doc/bits.txt")]
-#[doc = include_str!("doc/references.txt")]
+#[doc = include_str!("../doc/bits.txt")]
+#[doc = include_str!("../doc/references.txt")]
 /// Examples
 /// --------
 /// >>> import numpy as np
@@ -200,8 +205,10 @@ pub fn logsumexp<'py>(
     Call {
         op: Op::LogSumExp,
         x: arguments::operand(x, "x")?,
+        second: None,
+        cotangent: None,
         axis,
-        temperature: Heat::One(1.0),
+        temperature: Numbers::One(1.0),
         mask: arguments::mask(r#where)?,
         out: arguments::out(out)?,
         dtype: arguments::dtype(dtype)?,

@@ -1,0 +1,499 @@
+//! Cross entropy of rows of logits: the loss, and in the same pass its gradient; and products with its Hessian.
+
+use crate::drive::{self, Blend, Details, LossRows, Square};
+use crate::element::{read, read_integer};
+use crate::ops::{Kernel, Op};
+use crate::problem::{Array, Control, Dtype, Error, Problem, Temperature};
+use crate::simd::{self, Float};
+
+/// What a row of logits is compared with.
+#[derive(Clone, Copy, Debug)]
+pub enum Target<'a> {
+    /// One class per row: integers of any dtype, strides over all axes (those of the class axis are ignored).
+    Classes(Array<'a>),
+    /// A number for each logit: floats of any dtype.
+    Probabilities(Array<'a>),
+}
+
+/// How the losses of the rows become one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reduction {
+    /// They stay apart.
+    None,
+    /// Their sum.
+    Sum,
+    /// Their weighted mean.
+    Mean,
+}
+
+/// What the gradient is multiplied with.
+#[derive(Clone, Copy, Debug)]
+pub enum Cotangent<'a> {
+    /// One number.
+    One(f64),
+    /// One for each row, where the losses stay apart: in C order of the kept axes.
+    Rows(&'a [f64]),
+}
+
+/// What is computed beside the loss.
+#[derive(Clone, Copy, Debug)]
+pub enum Derivative<'a> {
+    /// Nothing: the loss only.
+    None,
+    /// The gradient, into this array: of the logits' shape, of the dtype that they are computed as.
+    Gradient(Array<'a>),
+    /// The Hessian times the first array, into the second.
+    Hessian(Array<'a>, Array<'a>),
+}
+
+/// One call.
+#[derive(Clone, Copy, Debug)]
+pub struct CrossEntropy<'a> {
+    /// Shape of the logits.
+    pub shape: &'a [usize],
+    /// The axis of the classes.
+    pub axis: usize,
+    /// The logits.
+    pub logits: Array<'a>,
+    /// What the logits are converted to first, and the dtype of the gradient: a float.
+    pub dtype: Dtype,
+    /// What they are compared with.
+    pub target: Target<'a>,
+    /// One weight for each class; empty: all are 1.
+    pub weight: &'a [f64],
+    /// One weight for each row, in C order of the kept axes; empty: all are 1.
+    pub sample_weight: &'a [f64],
+    /// Rows with this class take no part.
+    pub ignore_index: Option<i128>,
+    /// From 0 to 1.
+    pub label_smoothing: f64,
+    /// How the losses become one.
+    pub reduction: Reduction,
+    /// What the logits are divided by.
+    pub temperature: Temperature<'a>,
+    /// The coefficient of the squared logsumexp.
+    pub z_loss: f64,
+    /// Logits go through `c tanh(x / c)` first.
+    pub softcap: Option<f64>,
+    /// Where false, a class takes no part.
+    pub mask: Option<Array<'a>>,
+    /// What the derivative is multiplied with.
+    pub cotangent: Cotangent<'a>,
+    /// What is computed beside the loss.
+    pub derivative: Derivative<'a>,
+}
+
+/// The loss.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Loss {
+    /// Of all rows together.
+    One(f64),
+    /// Of each row, in C order of the kept axes.
+    Rows(Vec<f64>),
+}
+
+/// Why a call failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// As any call may.
+    Core(Error),
+    /// A target that is no class: its index in the array of targets, and what is there.
+    Class(Vec<usize>, i128),
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self::Core(error)
+    }
+}
+
+/// Computes the loss and what else is asked for.
+///
+/// # Errors
+/// [`Fault::Class`], before anything is written. Otherwise as [`crate::run`].
+///
+/// # Safety
+/// As for [`crate::run`], with the array of the derivative as `out`. Lengths are as stated; `softcap` is positive and
+/// finite.
+pub unsafe fn cross_entropy(call: &CrossEntropy<'_>, control: &dyn Control) -> Result<Loss, Fault> {
+    // SAFETY: passed on.
+    unsafe { run(simd::active()?, call, control) }
+}
+
+/// As [`cross_entropy`], at a level of choice.
+///
+/// # Errors
+/// As [`cross_entropy`]; [`Error::Environment`] if this CPU does not have the level.
+///
+/// # Safety
+/// As for [`cross_entropy`].
+pub unsafe fn cross_entropy_at(
+    level: simd::Level,
+    call: &CrossEntropy<'_>,
+    control: &dyn Control,
+) -> Result<Loss, Fault> {
+    // SAFETY: passed on.
+    unsafe { run(simd::supported(level)?, call, control) }
+}
+
+unsafe fn run(level: simd::Supported, call: &CrossEntropy<'_>, control: &dyn Control) -> Result<Loss, Fault> {
+    let ndim = call.shape.len();
+    let n = call.shape[call.axis];
+    // SAFETY: the caller's promise.
+    let rows = unsafe { Rows::read(call)? };
+    let (count, square_count) = rows.denominators(call);
+    let (cotangent, cotangents): (f64, &[f64]) = match call.cotangent {
+        Cotangent::One(g) => (g, &[]),
+        Cotangent::Rows(g) => (1.0, g),
+    };
+    let per = |count: f64| match call.reduction {
+        Reduction::Mean if count == 0.0 => f64::NAN,
+        Reduction::Mean => cotangent / count,
+        _ => cotangent,
+    };
+    let is_dense = matches!(call.target, Target::Probabilities(_)) || call.label_smoothing > 0.0;
+    let is_hessian = matches!(call.derivative, Derivative::Hessian(..));
+    // Where an element of a vector is blended of targets and weights, the row's weight is the sample's alone.
+    let weights = match call.derivative {
+        // SAFETY: the caller's promise.
+        Derivative::Hessian(..) => unsafe { rows.curvatures(call, is_dense)? },
+        _ if is_dense || call.weight.is_empty() => Vec::new(),
+        _ => rows.class_weights(call)?,
+    };
+    let weights = if weights.is_empty() {
+        call.sample_weight
+    } else {
+        &weights
+    };
+    let mut entropy = zeros(rows.count)?;
+    let has_square = call.z_loss != 0.0 && !is_hessian;
+    let mut square = zeros(if has_square { rows.count } else { 0 })?;
+    let is_blended = call.label_smoothing > 0.0 || !call.weight.is_empty();
+    let details = Details {
+        classes: &rows.classes,
+        weights,
+        cotangents,
+        scale: per(count),
+        hessian: is_hessian,
+        square: has_square.then(|| Square {
+            coefficient: call.z_loss,
+            weights: call.sample_weight,
+            scale: per(square_count),
+        }),
+        blend: (is_dense && !is_hessian && is_blended).then_some(Blend {
+            keep: 1.0 - call.label_smoothing,
+            spread: call.label_smoothing,
+            weights: call.weight,
+            counts: &rows.elements,
+        }),
+        softcap: call.softcap,
+        losses: (!is_hessian).then_some(LossRows {
+            entropy: entropy.as_mut_ptr(),
+            square: square.as_mut_ptr(),
+        }),
+    };
+    let second = match (&call.derivative, &call.target) {
+        (Derivative::Hessian(v, _), _) => Some(*v),
+        (_, Target::Probabilities(array)) => Some(*array),
+        _ => None,
+    };
+    let kernel = match (&call.derivative, is_dense) {
+        (Derivative::Hessian(..), _) => Kernel::SoftmaxProduct,
+        (Derivative::None, false) => Kernel::LogSumExp,
+        (Derivative::None, true) => Kernel::DenseLoss,
+        (Derivative::Gradient(_), false) => Kernel::ScaledSoftmax,
+        (Derivative::Gradient(_), true) => Kernel::DenseGradient,
+    };
+    let out = match call.derivative {
+        Derivative::Gradient(out) | Derivative::Hessian(_, out) => out,
+        // Nothing is written to it.
+        Derivative::None => Array {
+            ptr: std::ptr::null_mut(),
+            dtype: call.dtype,
+            swapped: false,
+            strides: call.logits.strides,
+        },
+    };
+    let reduced: Vec<bool> = (0..ndim).map(|d| d == call.axis).collect();
+    let problem = Problem {
+        op: Op::Softmax,
+        shape: call.shape,
+        reduced: &reduced,
+        x: call.logits,
+        second,
+        mask: call.mask,
+        temperature: call.temperature,
+        cotangent: &[],
+        out,
+    };
+    if n > 0 {
+        // SAFETY: the caller's promise; the details have a number for each row.
+        unsafe { drive::run(level, kernel, &problem, &details, control)? };
+    }
+    if is_hessian {
+        return Ok(Loss::One(0.0));
+    }
+    Ok(match call.reduction {
+        Reduction::None => {
+            for (entropy, square) in entropy.iter_mut().zip(&square) {
+                *entropy += square;
+            }
+            Loss::Rows(entropy)
+        }
+        Reduction::Sum => Loss::One(sum(entropy) + sum(square)),
+        Reduction::Mean if count == 0.0 => Loss::One(f64::NAN),
+        Reduction::Mean if has_square => Loss::One(sum(entropy) / count + sum(square) / square_count),
+        Reduction::Mean => Loss::One(sum(entropy) / count),
+    })
+}
+
+/// Rows whose losses are added before the sums are.
+const SUM_BLOCK: usize = 256;
+
+/// The sum of a number of each row, in C order, in blocks: the same whoever computed the numbers, and in which order.
+fn sum(numbers: impl IntoIterator<Item = f64>) -> f64 {
+    let (mut total, mut block, mut count) = (0.0, 0.0, 0);
+    for number in numbers {
+        block += number;
+        count += 1;
+        if count == SUM_BLOCK {
+            total += block;
+            (block, count) = (0.0, 0);
+        }
+    }
+    total + block
+}
+
+fn zeros(count: usize) -> Result<Vec<f64>, Error> {
+    let mut numbers = Vec::new();
+    numbers.try_reserve_exact(count).map_err(|_| Error::OutOfMemory)?;
+    numbers.resize(count, 0.0);
+    Ok(numbers)
+}
+
+/// What has to be known of the rows before any is computed, in C order.
+struct Rows {
+    count: usize,
+    /// Their classes, negative for those that take no part. Empty: they have no classes, and all take part.
+    classes: Vec<i64>,
+    /// How many elements take part. Empty: all.
+    elements: Vec<f64>,
+}
+
+impl Rows {
+    /// Reads classes and counts elements.
+    ///
+    /// # Safety
+    /// The arrays are valid.
+    unsafe fn read(call: &CrossEntropy<'_>) -> Result<Self, Fault> {
+        let n = call.shape[call.axis];
+        let mut rows = Self {
+            count: count(call),
+            classes: Vec::new(),
+            elements: Vec::new(),
+        };
+        let has_classes = matches!(call.target, Target::Classes(_));
+        if has_classes || call.mask.is_some() || n == 0 {
+            rows.classes
+                .try_reserve_exact(rows.count)
+                .map_err(|_| Error::OutOfMemory)?;
+        }
+        match &call.target {
+            Target::Classes(array) => {
+                for (index, place) in Places::of(call, array.strides) {
+                    // SAFETY: the caller's promise.
+                    let value = unsafe { read_integer(array.ptr.offset(place), array.dtype, array.swapped) };
+                    let class = if Some(value) == call.ignore_index {
+                        -1
+                    } else if (0..n as i128).contains(&value) {
+                        value as i64
+                    } else {
+                        return Err(Fault::Class(unravel(call, index), value));
+                    };
+                    rows.classes.push(class);
+                }
+            }
+            Target::Probabilities(_) if call.mask.is_some() || n == 0 => rows.classes.resize(rows.count, 0),
+            Target::Probabilities(_) => {}
+        }
+        if n == 0 {
+            rows.classes.fill(-1);
+        }
+        if let Some(mask) = &call.mask {
+            rows.elements = zeros(rows.count)?;
+            for (r, place) in Places::of(call, mask.strides) {
+                for j in 0..n {
+                    let step = mask.strides[call.axis].wrapping_mul(j as isize);
+                    // SAFETY: the caller's promise.
+                    let takes_part = unsafe { *mask.ptr.offset(place.wrapping_add(step)) } != 0;
+                    rows.elements[r] += f64::from(u8::from(takes_part));
+                }
+                if rows.elements[r] == 0.0 {
+                    rows.classes[r] = -1;
+                }
+            }
+        }
+        Ok(rows)
+    }
+
+    fn takes_part(&self, r: usize) -> bool {
+        self.classes.get(r).is_none_or(|&class| class >= 0)
+    }
+
+    /// What a mean is divided by: for the cross entropy, and for the squared logsumexp.
+    fn denominators(&self, call: &CrossEntropy<'_>) -> (f64, f64) {
+        let sample = |r: usize| call.sample_weight.get(r).copied().unwrap_or(1.0);
+        let rows = || (0..self.count).filter(|&r| self.takes_part(r));
+        if call.reduction != Reduction::Mean {
+            return (1.0, 1.0);
+        }
+        let all = if call.sample_weight.is_empty() {
+            rows().count() as f64
+        } else {
+            sum(rows().map(sample))
+        };
+        match call.target {
+            Target::Classes(_) if !call.weight.is_empty() => (
+                sum(rows().map(|r| sample(r) * call.weight[self.classes[r] as usize])),
+                all,
+            ),
+            _ => (all, all),
+        }
+    }
+
+    /// The weight of each row's class, times that of the sample.
+    fn class_weights(&self, call: &CrossEntropy<'_>) -> Result<Vec<f64>, Error> {
+        let mut weights = zeros(self.count)?;
+        for (r, weight) in weights.iter_mut().enumerate() {
+            if self.takes_part(r) {
+                *weight = call.weight[self.classes[r] as usize] * call.sample_weight.get(r).copied().unwrap_or(1.0);
+            }
+        }
+        Ok(weights)
+    }
+
+    /// What the Hessian of each row's cross entropy is, in terms of softmax's Jacobian: the sum of the numbers that the
+    /// logarithms of its probabilities are multiplied with.
+    ///
+    /// # Safety
+    /// The arrays are valid.
+    unsafe fn curvatures(&self, call: &CrossEntropy<'_>, is_dense: bool) -> Result<Vec<f64>, Error> {
+        if !is_dense {
+            if call.weight.is_empty() {
+                return Ok(Vec::new());
+            }
+            return self.class_weights(call);
+        }
+        let n = call.shape[call.axis];
+        let weight = |j: usize| call.weight.get(j).copied().unwrap_or(1.0);
+        let mut curvatures = zeros(self.count)?;
+        let mask = call.mask.as_ref();
+        let masks = mask.map_or(&[][..], |mask| mask.strides);
+        let targets = match &call.target {
+            Target::Probabilities(array) => Some(array),
+            Target::Classes(_) => None,
+        };
+        let strides = targets.map_or(&[][..], |array| array.strides);
+        let places = Places::of(call, masks).zip(Places::of(call, strides));
+        for ((r, mask_place), (_, target_place)) in places {
+            if !self.takes_part(r) {
+                continue;
+            }
+            let elements = self.elements.get(r).copied().unwrap_or(n as f64);
+            let mut total = [0.0; 2];
+            for j in 0..n {
+                if let Some(mask) = mask {
+                    let step = mask.strides[call.axis].wrapping_mul(j as isize);
+                    // SAFETY: the caller's promise.
+                    if unsafe { *mask.ptr.offset(mask_place.wrapping_add(step)) } == 0 {
+                        continue;
+                    }
+                }
+                let target = match targets {
+                    Some(array) => {
+                        let step = array.strides[call.axis].wrapping_mul(j as isize);
+                        // SAFETY: the caller's promise.
+                        unsafe {
+                            let p = array.ptr.offset(target_place.wrapping_add(step));
+                            read::<f64>(p, array.dtype, array.swapped, Dtype::F64)
+                        }
+                    }
+                    None => f64::from(u8::from(self.classes[r] == j as i64)),
+                };
+                let number = weight(j) * ((1.0 - call.label_smoothing) * target + call.label_smoothing / elements);
+                total = f64::scalar_merge(total, [number, 0.0]);
+            }
+            curvatures[r] = (total[0] + total[1]) * call.sample_weight.get(r).copied().unwrap_or(1.0);
+        }
+        Ok(curvatures)
+    }
+}
+
+/// How many rows there are.
+fn count(call: &CrossEntropy<'_>) -> usize {
+    let kept = call.shape.iter().enumerate().filter(|&(d, _)| d != call.axis);
+    kept.map(|(_, &len)| len).product()
+}
+
+/// The index of a row in the array of targets.
+fn unravel(call: &CrossEntropy<'_>, mut row: usize) -> Vec<usize> {
+    let mut index = Vec::new();
+    for d in (0..call.shape.len()).rev().filter(|&d| d != call.axis) {
+        index.push(row % call.shape[d]);
+        row /= call.shape[d];
+    }
+    index.reverse();
+    index
+}
+
+/// The rows in C order: their numbers, and the bytes from an array's first element to theirs.
+struct Places<'a> {
+    shape: &'a [usize],
+    axis: usize,
+    strides: &'a [isize],
+    index: Vec<usize>,
+    next: usize,
+    count: usize,
+    place: isize,
+}
+
+impl<'a> Places<'a> {
+    /// Of an array with these strides over all axes; without any, all are at 0.
+    fn of(call: &CrossEntropy<'a>, strides: &'a [isize]) -> Self {
+        Self {
+            shape: call.shape,
+            axis: call.axis,
+            strides,
+            index: vec![0; call.shape.len()],
+            next: 0,
+            count: count(call),
+            place: 0,
+        }
+    }
+}
+
+impl Iterator for Places<'_> {
+    type Item = (usize, isize);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.next == self.count {
+            return None;
+        }
+        let item = (self.next, self.place);
+        self.next += 1;
+        for d in (0..self.shape.len()).rev() {
+            if d == self.axis {
+                continue;
+            }
+            let stride = self.strides.get(d).copied().unwrap_or(0);
+            self.index[d] += 1;
+            self.place = self.place.wrapping_add(stride);
+            if self.index[d] < self.shape[d] {
+                break;
+            }
+            self.place = self.place.wrapping_sub(stride.wrapping_mul(self.shape[d] as isize));
+            self.index[d] = 0;
+        }
+        Some(item)
+    }
+}

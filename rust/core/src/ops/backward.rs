@@ -1,0 +1,92 @@
+//! Backpropagation from a saved result: nothing is exponentiated anew but what has to be.
+//!
+//! * y = softmax(x): `y_i (h_i - sum_j y_j h_j) / T` with h = g - g_k where the maximum y_k is above 1/2 (so that nothing
+//!   cancels), and h = g less the first g that counts otherwise (so that a constant g gives exactly 0);
+//! * y = log_softmax(x): `(g_i - exp(y_i) sum_j g_j) / T`; at k, where exp(y_k) is above 1/2, with 1 - p_k as
+//!   -expm1(y_k): `(-g_k expm1(y_k) - exp(y_k) sum over j != k of g_j) / T`.
+
+use super::products::{add_apart, finish_cotangent};
+use super::{Elements, From, Params, Pick, RowOp, Stats};
+use crate::math::exp::expm1;
+use crate::row::SUMS;
+use crate::simd::{Float, Isa, Simd, Vector};
+
+/// From probabilities.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SoftmaxBackward;
+
+impl RowOp for SoftmaxBackward {
+    const FROM: From = From::X;
+    const PARAMS: usize = 4;
+    const MASKED: f64 = 0.0;
+    const SCORES: bool = false;
+    const SECOND: bool = true;
+    const SUMS: usize = 1;
+    const PICK: Pick = Pick::Peak;
+    const SATURATED: f64 = 0.5;
+
+    #[inline(always)]
+    fn add<S: Simd<T>, T: Float>(self, sums: &mut [Vector<S, T>; SUMS], of: &Elements<S, T>) {
+        sums[0] = of.x.mul_add(of.b - of.picked, sums[0]);
+    }
+
+    #[inline(always)]
+    fn row<S: Isa, T: Float>(self, stats: &Stats<S>) -> Params<Vector<S, f64>> {
+        let zero = Vector::zero(stats.sum.1);
+        let [inverse, inverse_lo] = stats.split_inverse_temperature::<T>();
+        [stats.picked, stats.sums[0], inverse, inverse_lo, zero, zero]
+    }
+
+    #[inline(always)]
+    fn finish<S: Simd<T>, T: Float>(self, p: &Params<Vector<S, T>>, y: Vector<S, T>, b: Vector<S, T>) -> Vector<S, T> {
+        let v = y * ((b - p[0]) - p[1]);
+        v.mul_add(p[2], v * p[3])
+    }
+}
+
+/// From logarithms of probabilities.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LogSoftmaxBackward;
+
+impl RowOp for LogSoftmaxBackward {
+    const FROM: From = From::Exp;
+    const PARAMS: usize = 5;
+    const MASKED: f64 = 0.0;
+    const SCORES: bool = false;
+    const SECOND: bool = true;
+    const SUMS: usize = 2;
+    const VANISHES: bool = true;
+    const PICK: Pick = Pick::Peak;
+    const SATURATED: f64 = -std::f64::consts::LN_2;
+    const FIX: Option<usize> = Some(4);
+
+    #[inline(always)]
+    fn add<S: Simd<T>, T: Float>(self, sums: &mut [Vector<S, T>; SUMS], of: &Elements<S, T>) {
+        add_apart(sums, of);
+    }
+
+    #[inline(always)]
+    fn row<S: Isa, T: Float>(self, stats: &Stats<S>) -> Params<Vector<S, f64>> {
+        let one = Vector::splat(stats.sum.1, 1.0);
+        let [others, at_max, _] = stats.sums;
+        // The exponential of 0 is all there is in the sum of exponentials.
+        let [hi, lo] = stats.scale::<T>(others + at_max);
+        let [inverse, inverse_lo] = stats.split_inverse_temperature::<T>();
+        let minus_rest = expm1(stats.max);
+        let others = others + (at_max - stats.picked);
+        let at_peak = Vector::zero(one.1) - (stats.picked * minus_rest + (one + minus_rest) * others);
+        [
+            hi,
+            lo,
+            inverse,
+            inverse_lo,
+            at_peak * stats.inverse_temperature::<T>(),
+            one,
+        ]
+    }
+
+    #[inline(always)]
+    fn finish<S: Simd<T>, T: Float>(self, p: &Params<Vector<S, T>>, e: Vector<S, T>, b: Vector<S, T>) -> Vector<S, T> {
+        finish_cotangent(p, e, b)
+    }
+}

@@ -1,0 +1,155 @@
+//! Losses of rows, and softmax times a number, which their gradients are made of.
+//!
+//! A row's loss is `-sum_i c_i log p_i`, with c the class (1 there, else 0) or probabilities, weights and smoothing in it.
+//! With m the maximum, k its place, s the sum of the other exponentials over its own, and A = sum_i c_i,
+//!
+//! * the loss is `sum_i c_i (m - x_i) / T + A log1p(s)`: nothing but positive terms;
+//! * the gradient is `(A p_i - c_i) / T`. At k, where p_k is above 1/2 and may round to 1, it is computed as
+//!   `(sum over j != k of c_j - A s / (1 + s)) / T`, the first sum formed without c_k. Elsewhere p_i <= 1/2, and nothing is
+//!   lost. (Where maxima tie, any may play k.)
+//!
+//! To this comes, where it is asked for, `a L^2` with L the logsumexp, and its gradient `2 a L p_i / T`.
+
+use super::{Elements, From, Given, Params, Pick, RowOp, Stats};
+use crate::math::log::log1p;
+use crate::row::SUMS;
+use crate::simd::{Float, Isa, Simd, Vector};
+
+/// What a row adds to the loss.
+pub(crate) struct Losses<V> {
+    /// The cross entropy, times the row's weight.
+    pub(crate) entropy: V,
+    /// The squared logsumexp, times its coefficient.
+    pub(crate) square: V,
+}
+
+impl<S: Isa> Losses<Vector<S, f64>> {
+    /// For a row with a class, whose score was picked.
+    #[inline(always)]
+    pub(super) fn of_class(stats: &Stats<S>) -> Self {
+        let distance = (stats.pivot - stats.picked).div(stats.moved_temperature);
+        Self::new(stats, distance + log1p(stats.tail()))
+    }
+
+    /// With the row's loss before weighting.
+    #[inline(always)]
+    fn new(stats: &Stats<S>, loss: Vector<S, f64>) -> Self {
+        let zero = Vector::zero(stats.sum.1);
+        let Given { weight, square, .. } = stats.given;
+        let log = logsumexp(stats);
+        Self {
+            // A class of weight 0 adds nothing, be it as improbable as can be.
+            entropy: zero.select(weight.equal(zero), weight * loss),
+            square: zero.select(square.equal(zero), square * log * log),
+        }
+    }
+}
+
+/// The logarithm of the sum of exp(x / T).
+#[inline(always)]
+fn logsumexp<S: Isa>(stats: &Stats<S>) -> Vector<S, f64> {
+    stats.max.div(stats.temperature) + log1p(stats.tail())
+}
+
+/// The factor of p_i that comes of the squared logsumexp, but for 1 / T.
+#[inline(always)]
+fn square_factor<S: Isa>(stats: &Stats<S>) -> Vector<S, f64> {
+    let zero = Vector::zero(stats.sum.1);
+    let factor = stats.given.square_factor;
+    zero.select(factor.equal(zero), factor * logsumexp(stats))
+}
+
+/// Softmax times a number for each row, less that number at the row's class (if it has one).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ScaledSoftmax;
+
+impl RowOp for ScaledSoftmax {
+    const FROM: From = From::Exp;
+    const PARAMS: usize = 3;
+    const MASKED: f64 = 0.0;
+    const VANISHES: bool = true;
+    const PICK: Pick = Pick::Class;
+    const FIX: Option<usize> = Some(2);
+
+    #[inline(always)]
+    fn row<S: Isa, T: Float>(self, stats: &Stats<S>) -> Params<Vector<S, f64>> {
+        let zero = Vector::zero(stats.sum.1);
+        let one = Vector::splat(stats.sum.1, 1.0);
+        let factor = stats.given.factor;
+        let square = square_factor(stats);
+        let [hi, lo] = stats.scale::<T>(factor + square);
+        let [others, inverse] = stats.shares();
+        let is_max = stats.picked.equal(stats.pivot);
+        let p = inverse.select(is_max, stats.exp(stats.picked) * inverse);
+        let p_less_one = (zero - others).select(is_max, p - one);
+        let at_class = (factor * p_less_one + square * p) * stats.inverse_temperature::<T>();
+        [hi, lo, at_class, zero, zero, zero]
+    }
+
+    #[inline(always)]
+    fn finish<S: Simd<T>, T: Float>(self, p: &Params<Vector<S, T>>, e: Vector<S, T>, _: Vector<S, T>) -> Vector<S, T> {
+        e.mul_add(p[0], e * p[1])
+    }
+
+    #[inline(always)]
+    fn losses<S: Isa>(self, stats: &Stats<S>) -> Losses<Vector<S, f64>> {
+        Losses::of_class(stats)
+    }
+}
+
+/// Rows with a number c_i for each element: the loss, and the gradient if `GRADIENT`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Dense<const GRADIENT: bool>;
+
+impl<const GRADIENT: bool> RowOp for Dense<GRADIENT> {
+    const FROM: From = if GRADIENT { From::Exp } else { From::Nothing };
+    const PARAMS: usize = if GRADIENT { 4 } else { 0 };
+    const MASKED: f64 = 0.0;
+    const SECOND: bool = true;
+    const SUMS: usize = 3;
+    const VANISHES: bool = true;
+    const PICK: Pick = Pick::Peak;
+    const FIX: Option<usize> = if GRADIENT { Some(3) } else { None };
+
+    #[inline(always)]
+    fn add<S: Simd<T>, T: Float>(self, sums: &mut [Vector<S, T>; SUMS], of: &Elements<S, T>) {
+        // A probability of 0 adds nothing, be the score -inf.
+        let counts = of.b.not_equal(Vector::zero(of.m.1));
+        sums[0] = sums[0].add_where(counts, of.b * (of.m - of.x));
+        sums[1] = sums[1].add_where(of.x.not_equal(of.m), of.b);
+        sums[2] = sums[2].add_where(of.x.equal(of.m), of.b);
+    }
+
+    #[inline(always)]
+    fn row<S: Isa, T: Float>(self, stats: &Stats<S>) -> Params<Vector<S, f64>> {
+        let zero = Vector::zero(stats.sum.1);
+        if !GRADIENT {
+            return [zero; 6];
+        }
+        let factor = stats.given.factor;
+        let square = square_factor(stats);
+        let [_, others, at_max] = stats.sums;
+        let all = others + at_max;
+        let [hi, lo] = stats.scale::<T>(factor * all + square);
+        let inverse = stats.inverse_temperature::<T>();
+        let others = others + (at_max - stats.picked);
+        let [tail, peak] = stats.shares();
+        // Where the probability is small it is the difference of the sums that would cancel.
+        let half = Vector::splat(zero.1, 0.5);
+        let apart = (all * peak - stats.picked).select(tail.not_less(half), others - all * tail);
+        let at_peak = (factor * apart + square * peak) * inverse;
+        [hi, lo, factor * inverse, at_peak, zero, zero]
+    }
+
+    #[inline(always)]
+    fn finish<S: Simd<T>, T: Float>(self, p: &Params<Vector<S, T>>, e: Vector<S, T>, c: Vector<S, T>) -> Vector<S, T> {
+        e.mul_add(p[0], e * p[1] - c * p[2])
+    }
+
+    #[inline(always)]
+    fn losses<S: Isa>(self, stats: &Stats<S>) -> Losses<Vector<S, f64>> {
+        let [distance, others, at_max] = stats.sums;
+        let loss = distance.div(stats.moved_temperature) + (others + at_max) * log1p(stats.tail());
+        Losses::new(stats, loss)
+    }
+}

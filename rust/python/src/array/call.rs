@@ -1,0 +1,181 @@
+//! Functions of rows: the forward ones, their products and their Jacobians.
+
+use pyo3::prelude::*;
+use softmax_core::{Dtype, Op, Problem};
+
+use super::run::{RELEASE_ABOVE, Shield, compute};
+use super::{Array, Layout, computed_in, place, target};
+use crate::error;
+use crate::grid::{Axis, Grid, count, together};
+use crate::numbers::Numbers;
+
+/// A call whose arguments have become arrays.
+pub struct Call<'py> {
+    /// Which function.
+    pub op: Op,
+    /// The logits, or a saved result.
+    pub x: Array<'py>,
+    /// The tangent or cotangent of a product.
+    pub second: Option<Array<'py>>,
+    /// One number for each row, the cotangent of logsumexp.
+    pub cotangent: Option<Numbers>,
+    /// Which axes form a row.
+    pub axis: Axis,
+    /// What the logits are divided by.
+    pub temperature: Numbers,
+    /// The `where` argument: bool.
+    pub mask: Option<Array<'py>>,
+    /// Where to write.
+    pub out: Option<Array<'py>>,
+    /// What the logits are converted to first.
+    pub dtype: Option<Dtype>,
+    /// Whether a reduction keeps the axes of the row, with length 1.
+    pub keepdims: bool,
+}
+
+/// What a function gives.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Gives {
+    /// As many elements as there are logits.
+    Elements,
+    /// One number per row.
+    Rows,
+    /// One matrix per row.
+    Squares,
+}
+
+impl<'py> Call<'py> {
+    /// Checks what the arguments mean to each other, and computes.
+    pub fn evaluate(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let (function, gives) = describe(self.op);
+        // The shield comes before any pointer is read: making a weak reference may start the garbage collector.
+        let release = self.size(gives) > RELEASE_ABOVE;
+        let shield = if release {
+            let arrays = [
+                Some(&self.x),
+                self.second.as_ref(),
+                self.mask.as_ref(),
+                self.out.as_ref(),
+            ];
+            Some(Shield::over(arrays)?)
+        } else {
+            None
+        };
+
+        // From here on no Python code runs, but to raise an error.
+        let mut x = self.x.layout_of(function)?;
+        let mut second = match &self.second {
+            Some(second) => Some(second.layout_of(None)?),
+            None => None,
+        };
+        let names = [self.x.name(), self.second.as_ref().map_or("", Array::name)];
+        let both;
+        let (shape, names): (&[usize], &[&str]) = match &second {
+            Some(layout) => {
+                both = together(&x.shape, &layout.shape)
+                    .map_err(|back| error::shapes(names, [&x.shape, &layout.shape], back))?;
+                (&both, &names)
+            }
+            None => (&x.shape, &names[..1]),
+        };
+        let grid = Grid::new(shape, &self.axis).map_err(|fault| error::axis(py, &fault, shape.len()))?;
+        let shape = match gives {
+            Gives::Elements => &grid.shape,
+            Gives::Rows => &grid.rows(self.keepdims),
+            Gives::Squares => &grid.squares(),
+        };
+        let dtype = self.dtype.unwrap_or(computed_in(x.dtype));
+        let is_given = self.out.is_some();
+        let (array, out) = target(py, self.out.take(), dtype, shape)?;
+        let given = is_given.then_some(&out);
+
+        place(&mut self.x, &mut x, given, true, names, &grid.shape)?;
+        if let (Some(array), Some(layout)) = (&mut self.second, &mut second) {
+            place(array, layout, given, true, names, &grid.shape)?;
+        }
+        let mask = match &mut self.mask {
+            Some(mask) => {
+                let mut layout = mask.layout_of(None)?;
+                place(mask, &mut layout, given, false, names, &grid.shape)?;
+                Some(layout)
+            }
+            None => None,
+        };
+        let temperatures = self.temperature.strides(&grid)?;
+        let cotangent = match &self.cotangent {
+            Some(numbers) => cotangent(numbers, &grid)?,
+            None => Vec::new(),
+        };
+        if count(shape) != 0 {
+            let out_strides = match gives {
+                Gives::Rows if !self.keepdims => &grid.spread(&out.strides),
+                Gives::Squares => &grid.square(&out.strides),
+                _ => &out.strides,
+            };
+            let problem = Problem {
+                op: self.op,
+                shape: &grid.shape,
+                reduced: &grid.reduced,
+                x: x.operand(),
+                second: second.as_ref().map(Layout::operand),
+                mask: mask.as_ref().map(Layout::operand),
+                temperature: self.temperature.temperature(temperatures.as_deref()),
+                cotangent: &cotangent,
+                out: out.over(out_strides),
+            };
+            // SAFETY: the layouts were read in this call, the arrays live in `self` and `array`, and no Python code has
+            // run since. All inputs were broadcast to the problem's shape. `out` is new, or it is writeable and its
+            // elements have memory of their own; it is exactly `x` or `second`, or apart from each input. Without the
+            // GIL the shield is up.
+            let (done, pending) = unsafe { compute(py, release, |control| softmax_core::run(&problem, control)) };
+            done.map_err(|fault| error::core(fault, pending))?;
+        }
+        drop(shield);
+        if is_given {
+            Ok(array.object.into_any())
+        } else {
+            array.into_result()
+        }
+    }
+
+    /// How many elements there are to compute; an estimate, since the arrays may still change.
+    #[inline]
+    fn size(&self, gives: Gives) -> usize {
+        let x = self.x.shape();
+        match &self.second {
+            Some(second) => together(x, second.shape()).map_or(0, |shape| count(&shape)),
+            None if gives == Gives::Squares => Grid::new(x, &self.axis).map_or(0, |grid| count(&grid.squares())),
+            None => count(x),
+        }
+    }
+}
+
+/// What scipy.special has instead of a function for dtypes that are not ours, and what the function gives.
+const fn describe(op: Op) -> (Option<&'static str>, Gives) {
+    match op {
+        Op::Softmax => (Some("softmax"), Gives::Elements),
+        Op::LogSoftmax => (Some("log_softmax"), Gives::Elements),
+        Op::LogSumExp => (Some("logsumexp"), Gives::Rows),
+        Op::LogSumExpJvp => (None, Gives::Rows),
+        Op::SoftmaxJacobian | Op::LogSoftmaxJacobian => (None, Gives::Squares),
+        Op::SoftmaxProduct
+        | Op::LogSoftmaxJvp
+        | Op::LogSoftmaxVjp
+        | Op::LogSumExpVjp
+        | Op::SoftmaxBackward
+        | Op::LogSoftmaxBackward => (None, Gives::Elements),
+    }
+}
+
+/// One number for each row, of a scalar or of an array with or without the axes of the row.
+fn cotangent(numbers: &Numbers, grid: &Grid) -> PyResult<Vec<f64>> {
+    let (rows, kept) = (grid.rows(false), grid.rows(true));
+    let shape = numbers.shape();
+    let fits = shape.is_empty() || *shape == *rows || *shape == *kept;
+    let each = if fits {
+        numbers.each(if *shape == *kept { &kept } else { &rows })?
+    } else {
+        None
+    };
+    each.ok_or_else(|| error::cotangent(shape, &rows, &kept))
+}

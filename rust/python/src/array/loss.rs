@@ -1,0 +1,279 @@
+//! Cross entropy: loss, gradient, products with the Hessian.
+
+use pyo3::prelude::*;
+use softmax_core::{
+    Cotangent, CrossEntropy as Problem, Derivative, Dtype, Fault, Loss as Losses, Reduction, Target as CoreTarget,
+};
+
+use super::run::{RELEASE_ABOVE, Shield, compute};
+use super::{Array, Layout, computed_in, part, place, target};
+use crate::error;
+use crate::grid::{Axes, Axis, Grid, count, together};
+use crate::numbers::Numbers;
+
+/// What torch ignores unless told otherwise: no class has a negative index.
+pub const IGNORED: i128 = -100;
+
+/// What the logits are compared with.
+pub struct Target<'py> {
+    /// Class indices or probabilities: its dtype says which.
+    pub array: Array<'py>,
+    /// Whether it came as a sequence without elements, to which NumPy gives a dtype that nobody chose.
+    pub empty: bool,
+}
+
+/// The numbers of a loss.
+pub struct Terms {
+    /// The axis of the classes.
+    pub axis: Axis,
+    /// One for each class.
+    pub weight: Option<Numbers>,
+    /// One for each row.
+    pub sample_weight: Option<Numbers>,
+    /// The class of the rows that take no part.
+    pub ignore_index: i128,
+    /// From 0 to 1.
+    pub label_smoothing: f64,
+    /// How the losses of the rows become one.
+    pub reduction: Reduction,
+    /// What the logits are divided by.
+    pub temperature: Numbers,
+    /// The coefficient of the squared logsumexp.
+    pub z_loss: f64,
+    /// Where tanh bends the logits.
+    pub softcap: Option<f64>,
+    /// What the derivative is multiplied with.
+    pub grad_output: Option<Numbers>,
+}
+
+/// A loss whose arguments have become arrays and numbers.
+pub struct CrossEntropy<'py> {
+    /// The logits.
+    pub logits: Array<'py>,
+    /// What they are compared with.
+    pub target: Target<'py>,
+    /// What the Hessian is multiplied with.
+    pub v: Option<Array<'py>>,
+    /// The `where` argument: bool.
+    pub mask: Option<Array<'py>>,
+    /// Where to write the derivative.
+    pub out: Option<Array<'py>>,
+    /// What the logits are converted to first.
+    pub dtype: Option<Dtype>,
+    /// The rest.
+    pub terms: Terms,
+}
+
+/// What core gave, and how it looks to NumPy.
+struct Loss {
+    losses: Losses,
+    rows: Axes<usize>,
+    dtype: Dtype,
+}
+
+impl Loss {
+    fn into_object(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+        match self.losses {
+            Losses::One(loss) => Array::of(py, self.dtype, &[], &[loss]),
+            Losses::Rows(losses) => Array::of(py, self.dtype, &self.rows, &losses),
+        }
+    }
+}
+
+impl<'py> CrossEntropy<'py> {
+    /// The loss.
+    pub fn loss(mut self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.evaluate(py, false)?.0.into_object(py)
+    }
+
+    /// The loss and its gradient.
+    pub fn loss_and_gradient(mut self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+        let (loss, gradient) = self.evaluate(py, true)?;
+        Ok((loss.into_object(py)?, gradient))
+    }
+
+    /// The Hessian times `v`.
+    pub fn hessian_product(mut self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        Ok(self.evaluate(py, true)?.1)
+    }
+
+    /// Checks what the arguments mean to each other, and computes the loss and, if asked to, the derivative (or None).
+    fn evaluate(&mut self, py: Python<'py>, derive: bool) -> PyResult<(Loss, Bound<'py, PyAny>)> {
+        let terms = &self.terms;
+        // The shield comes before any pointer is read: making a weak reference may start the garbage collector.
+        let release = self.size() > RELEASE_ABOVE;
+        let shield = if release {
+            let (out, mask) = (self.out.as_ref(), self.mask.as_ref());
+            Some(Shield::over([
+                Some(&self.logits),
+                Some(&self.target.array),
+                self.v.as_ref(),
+                mask,
+                out,
+            ])?)
+        } else {
+            None
+        };
+
+        // From here on no Python code runs, but to raise an error.
+        let mut logits = self.logits.layout_of(None)?;
+        let mut v = match &self.v {
+            Some(v) => Some(v.layout_of(None)?),
+            None => None,
+        };
+        let names = [self.logits.name(), self.v.as_ref().map_or("", Array::name)];
+        let both;
+        let (shape, names): (&[usize], &[&str]) = match &v {
+            Some(layout) => {
+                both = together(&logits.shape, &layout.shape)
+                    .map_err(|back| error::shapes(names, [&logits.shape, &layout.shape], back))?;
+                (&both, &names)
+            }
+            None => (&logits.shape, &names[..1]),
+        };
+        let grid = Grid::new(shape, &terms.axis).map_err(|fault| error::axis(py, &fault, shape.len()))?;
+        let axis = grid.reduced.iter().position(|&reduced| reduced).unwrap_or(0);
+        let (rows, classes) = (grid.rows(false), grid.length());
+        let dtype = self.dtype.unwrap_or(computed_in(logits.dtype));
+
+        let mut labels = self.target.array.layout_of(None)?;
+        let by_class = self.target.by_class(&labels, &grid, axis)?;
+        if !by_class && terms.ignore_index != IGNORED {
+            return Err(error::target::ignored(&self.target.array.dtype_text()?));
+        }
+        let weight = match &terms.weight {
+            Some(weight) if *weight.shape() == [classes] => weight.values(),
+            Some(weight) => return Err(error::weight(weight.shape(), classes)),
+            None => &[],
+        };
+        let sample_weight = match &terms.sample_weight {
+            Some(weights) => weights
+                .each(&rows)?
+                .ok_or_else(|| error::broadcast("sample_weight", weights.shape(), "one number per row", &rows))?,
+            None => Vec::new(),
+        };
+        let temperatures = terms.temperature.strides(&grid)?;
+        let cotangent = match &terms.grad_output {
+            None => Cotangent::One(1.0),
+            Some(numbers) if numbers.shape().is_empty() => Cotangent::One(numbers.values()[0]),
+            Some(numbers) if terms.reduction == Reduction::None && *numbers.shape() == *rows => {
+                Cotangent::Rows(numbers.values())
+            }
+            Some(numbers) => return Err(error::grad_output(numbers.shape(), terms.reduction, &rows)),
+        };
+
+        let is_given = self.out.is_some();
+        let result = if derive {
+            Some(target(py, self.out.take(), dtype, &grid.shape)?)
+        } else {
+            None
+        };
+        let given = result.as_ref().filter(|_| is_given).map(|(_, out)| out);
+        place(&mut self.logits, &mut logits, given, true, names, &grid.shape)?;
+        if let (Some(array), Some(layout)) = (&mut self.v, &mut v) {
+            place(array, layout, given, true, names, &grid.shape)?;
+        }
+        let mask = match &mut self.mask {
+            Some(mask) => {
+                let mut layout = mask.layout_of(None)?;
+                place(mask, &mut layout, given, false, names, &grid.shape)?;
+                Some(layout)
+            }
+            None => None,
+        };
+        if let Some(out) = given {
+            part(&mut self.target.array, &mut labels, out)?;
+        }
+        let spread;
+        let target = if by_class {
+            if self.target.empty {
+                labels.dtype = Dtype::I64; // it has no element that could tell
+            }
+            spread = grid.spread(&labels.strides);
+            CoreTarget::Classes(labels.over(&spread))
+        } else {
+            CoreTarget::Probabilities(labels.operand())
+        };
+        let problem = Problem {
+            shape: &grid.shape,
+            axis,
+            logits: logits.operand(),
+            dtype,
+            target,
+            weight,
+            sample_weight: &sample_weight,
+            ignore_index: by_class.then_some(terms.ignore_index),
+            label_smoothing: terms.label_smoothing,
+            reduction: terms.reduction,
+            temperature: terms.temperature.temperature(temperatures.as_deref()),
+            z_loss: terms.z_loss,
+            softcap: terms.softcap,
+            mask: mask.as_ref().map(Layout::operand),
+            cotangent,
+            derivative: match (&result, &v) {
+                (Some((_, out)), Some(v)) => Derivative::Hessian(v.operand(), out.operand()),
+                (Some((_, out)), None) => Derivative::Gradient(out.operand()),
+                (None, _) => Derivative::None,
+            },
+        };
+        // SAFETY: the layouts were read in this call, the arrays live in `self` and `result`, and no Python code has run
+        // since. The inputs have the problem's shape or were broadcast to it, the targets the shape that their kind has,
+        // the numbers are as many as core asks for. The array of the derivative is new, or it is writeable and its
+        // elements have memory of their own; it is exactly `logits` or `v`, or apart from each input. Without the GIL
+        // the shield is up.
+        let (done, pending) = unsafe { compute(py, release, |control| softmax_core::cross_entropy(&problem, control)) };
+        let losses = done.map_err(|fault| match fault {
+            Fault::Core(fault) => error::core(fault, pending),
+            Fault::Class(index, value) => error::class(&index, value, classes, terms.ignore_index),
+        })?;
+        drop(shield);
+        let loss = Loss {
+            losses,
+            rows,
+            dtype: if dtype == Dtype::F64 { Dtype::F64 } else { Dtype::F32 },
+        };
+        let derivative = match result {
+            Some((array, _)) if is_given => array.object.into_any(),
+            Some((array, _)) => array.into_result()?,
+            None => py.None().into_bound(py),
+        };
+        Ok((loss, derivative))
+    }
+
+    /// How many logits there are; an estimate, since the arrays may still change.
+    fn size(&self) -> usize {
+        let logits = self.logits.shape();
+        match &self.v {
+            Some(v) => together(logits, v.shape()).map_or(0, |shape| count(&shape)),
+            None => count(logits),
+        }
+    }
+}
+
+impl Target<'_> {
+    /// Whether it holds class indices (else probabilities). Its dtype decides; its shape must be the one of its kind.
+    fn by_class(&self, layout: &Layout, grid: &Grid, axis: usize) -> PyResult<bool> {
+        let rows = grid.rows(false);
+        let is_rows = *layout.shape == *rows;
+        if self.empty {
+            // An empty batch: nobody can tell integers from floats, and the shape is all there is.
+            return if is_rows || *layout.shape == *grid.shape {
+                Ok(is_rows)
+            } else {
+                Err(error::target::shape(&layout.shape, true, &rows, &grid.shape, axis))
+            };
+        }
+        match layout.dtype {
+            Dtype::Bool => Err(error::target::boolean()),
+            Dtype::F16 | Dtype::Bf16 | Dtype::F32 | Dtype::F64 if *layout.shape == *grid.shape => Ok(false),
+            Dtype::F16 | Dtype::Bf16 | Dtype::F32 | Dtype::F64 if is_rows => {
+                Err(error::target::float(&self.array.dtype_text()?, &rows, &grid.shape))
+            }
+            Dtype::F16 | Dtype::Bf16 | Dtype::F32 | Dtype::F64 => {
+                Err(error::target::shape(&layout.shape, false, &rows, &grid.shape, axis))
+            }
+            _ if is_rows => Ok(true),
+            _ => Err(error::target::shape(&layout.shape, true, &rows, &grid.shape, axis)),
+        }
+    }
+}
