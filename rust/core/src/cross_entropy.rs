@@ -406,6 +406,10 @@ impl Rows {
                     let step = mask.strides[call.axis].wrapping_mul(j as isize);
                     // SAFETY: the caller's promise.
                     if unsafe { *mask.ptr.offset(mask_place.wrapping_add(step)) } == 0 {
+                        // The share of the class stays, though there is no score for it.
+                        if targets.is_none() && self.classes[r] == j as i64 {
+                            total = f64::scalar_merge(total, [weight(j) * (1.0 - call.label_smoothing), 0.0]);
+                        }
                         continue;
                     }
                 }

@@ -60,12 +60,16 @@ impl<S: Simd<T>, T: Float> Group<S, T> {
         [self.sum, self.sums[0], self.sums[1], self.sums[2]]
     }
 
-    /// Adds `other` in the lanes where the mask is true.
+    /// `self` in the lanes where the mask is true, else `before`.
     #[inline(always)]
-    fn add_where(&mut self, valid: Mask<S, T>, other: &Self) {
-        self.sum = self.sum.add_where(valid, other.sum);
+    fn only(self, valid: Mask<S, T>, before: &Self) -> Self {
+        let mut sums = self.sums;
         for k in 0..SUMS {
-            self.sums[k] = self.sums[k].add_where(valid, other.sums[k]);
+            sums[k] = sums[k].select(valid, before.sums[k]);
+        }
+        Self {
+            sum: self.sum.select(valid, before.sum),
+            sums,
         }
     }
 }
@@ -320,12 +324,12 @@ pub(crate) mod along {
                 from.prefetch(s, j, F::SECOND);
                 let valid = Mask::first(s, n - j);
                 let [x, b] = from.load_partial(s, j, n - j, T::NEG_INFINITY, F::SECOND);
-                let mut last = Group::zero(s);
-                let [kept] = terms(exp, m, f, [x], [b], &mut last, &mut others);
+                let before = group;
+                let [kept] = terms(exp, m, f, [x], [b], &mut group, &mut others);
                 if STORE {
                     kept.store_partial(e.add(j), n - j);
                 }
-                group.add_where(valid, &last);
+                group = group.only(valid, &before);
             }
             let all = group.all();
             for k in 0..1 + F::SUMS {
@@ -386,9 +390,9 @@ pub(crate) mod along {
                 let valid = Mask::first(s, n - j);
                 let [x, b] = from.load_partial(s, j, n - j, T::NEG_INFINITY, F::SECOND);
                 max[1] = x.max(max[1]);
-                let mut last = Group::zero(s);
-                f.add(&mut last.sums, m, zero, x, b);
-                group.add_where(valid, &last);
+                let before = group;
+                f.add(&mut group.sums, m, zero, x, b);
+                group = group.only(valid, &before);
             }
             let all = group.all();
             for k in 1..1 + F::SUMS {
@@ -509,24 +513,6 @@ pub(crate) mod across {
                 let here = Vector::load(s, x.add(j * T::LANES)).equal(m);
                 found[0] = Vector::load(s, b.add(j * T::LANES)).select(here, found[0]);
                 found[1] = Vector::splat(s, T::from_f64(j as f64)).select(here, found[1]);
-            }
-        }
-        found
-    }
-
-    /// The number in the second panel at the first place of each row where the first is not zero.
-    ///
-    /// # Safety
-    /// Both are valid for reading a panel of `n`.
-    #[inline(always)]
-    pub(crate) unsafe fn first<S: Isa + Simd<T>, T: Float>(s: S, x: *const T, b: *const T, n: usize) -> Vector<S, T> {
-        let zero = Vector::zero(s);
-        let mut found = zero;
-        for j in (0..n).rev() {
-            // SAFETY: every access is to the panels.
-            unsafe {
-                let here = Vector::load(s, x.add(j * T::LANES)).not_equal(zero);
-                found = Vector::load(s, b.add(j * T::LANES)).select(here, found);
             }
         }
         found

@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use super::rows::{self, fill};
+use super::rows::{self, fill, scale_row};
 use super::{Call, pack};
 use crate::element::Stored;
 use crate::ops::Probabilities;
@@ -97,6 +97,9 @@ unsafe fn row<S: Isa + Simd<T>, T: Stored>(
                     let diagonal = if softmax { p * rest } else { rest };
                     let diagonal = diagonal.mul_add(row.inverse[0], diagonal * row.inverse[1]);
                     line.add(i).write(diagonal.lane(0));
+                    if row.octaves != 0 {
+                        scale_row(line, n, row.octaves);
+                    }
                 }
             }
             let to = out.ptr.offset(place.out.wrapping_add(rows.wrapping_mul(i as isize)));

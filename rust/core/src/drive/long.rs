@@ -9,12 +9,12 @@ use std::cell::UnsafeCell;
 use std::ops::Range;
 
 use super::plan::Place;
-use super::rows::{fill, has_nan, move_row, second_of};
-use super::stage::degenerate;
+use super::rows::{fill, has_nan, move_row, scale_row, second_of};
+use super::stage::{degenerate, total};
 use super::{Call, Kind, Move, Step, Task, cancels, pack};
 use crate::element::Stored;
 use crate::math::exp::{Base, Exp, peak};
-use crate::ops::{ExpFinish, Finish, From, Given, Params, Pick, RowOp, Stats, Sums};
+use crate::ops::{ExpFinish, Finish, From, Given, Pick, RowOp, Stats, Sums};
 use crate::problem::{Control, Error};
 use crate::row::{SUMS, Source, Sum, along};
 use crate::simd::{Float, Isa, Simd, Vector, pow2};
@@ -102,12 +102,11 @@ impl State {
     }
 }
 
-/// The maximum of some elements, the first place where it is, and the first place of an element that is not zero.
+/// The maximum of some elements, and the first place where it is.
 #[derive(Clone, Copy, Debug)]
 struct Peak<T> {
     max: T,
     position: usize,
-    first: usize,
 }
 
 /// A long row while it is gone over.
@@ -129,8 +128,10 @@ pub(super) struct Long<T> {
     skips: bool,
     /// The whole row's state, when it is finished.
     state: State,
-    /// The result of a reduction that was done again in float64.
-    refined: Option<T>,
+    /// What the results need.
+    params: [T; 6],
+    /// The power of two that results are multiplied with.
+    octaves: i32,
 }
 
 // SAFETY: each thread writes to the states of spans of its own.
@@ -144,7 +145,7 @@ struct Known<T> {
     moved: Option<Move<T>>,
 }
 
-impl<T: Float> Long<T> {
+impl<T: Stored> Long<T> {
     /// The elements of a span.
     fn span(&self, span: usize, n: usize) -> Range<usize> {
         let start = (self.first + span) * SPAN * BLOCK;
@@ -161,30 +162,26 @@ impl<T: Float> Long<T> {
 
     /// The statistics, in all lanes.
     #[inline(always)]
-    fn stats<S: Isa, O: RowOp>(&self, s: S, temperature: f64, given: Given<f64>) -> Stats<S> {
+    fn stats<S: Isa, O: RowOp>(&self, s: S, call: &Call<'_, T, O>) -> Stats<S> {
         let state = &self.state;
         let pivot = Vector::splat(s, self.pivot::<O>().to_f64());
         let moved_temperature = Vector::splat(s, self.moved_temperature);
         let own = [Vector::splat(s, state.peak[0]), Vector::splat(s, state.peak[1])];
+        let octaves = Vector::splat(s, state.octaves);
         let mut sums = [Vector::zero(s); SUMS];
         for k in 0..SUMS {
-            sums[k] = Vector::splat(s, state.sums[k][0] + state.sums[k][1]);
+            sums[k] = total(Vector::splat(s, state.sums[k][0]), Vector::splat(s, state.sums[k][1]));
         }
+        let given = call.given(self.place);
         Stats {
             max: Vector::splat(s, state.max),
-            temperature: Vector::splat(s, temperature),
+            temperature: Vector::splat(s, call.plan.temperature(self.place)),
+            scaled_temperature: Vector::splat(s, call.octaves(self.place).0),
             pivot,
             moved_temperature,
             sum: Vector::splat(s, state.sum[0]),
             rest: Vector::splat(s, state.sum[1]),
-            peak: peak::<S, T>(
-                s,
-                pivot,
-                moved_temperature,
-                Vector::splat(s, state.octaves),
-                own,
-                O::DEPTH,
-            ),
+            peak: peak::<S, T>(s, pivot, moved_temperature, octaves, own, O::DEPTH),
             own: own[0],
             ties: Vector::splat(s, state.ties),
             sums,
@@ -225,28 +222,24 @@ unsafe fn row<T: Stored, O: RowOp>(call: &Call<'_, T, O>, place: Place, control:
         } else {
             measure_row(call, place, control)?
         };
-        let temperature = call.plan.temperature(place);
         let wants_losses = call.plan.details.losses.is_some();
+        // (By the level that needs no proof: one row's scalars take no time, and code for every level would.)
+        let stats = long.stats::<_, O>(crate::simd::plain(), call);
         if let Some(rows) = call.plan.details.losses {
-            let stats = long.stats::<_, O>(crate::simd::plain(), temperature, call.given(place));
             let losses = call.op.losses(&stats);
             let losses = [losses.entropy.lane(0), losses.square.lane(0)];
             rows.write(call, place.row, losses, !long.state.max.is_finite());
         }
-        if O::REFINED && !wants_losses && !T::KEEPS_REST && long.state.max.is_finite() {
-            let stats = long.stats::<_, O>(crate::simd::plain(), temperature, call.given(place));
-            let [value, log] = {
-                let row = call.op.row::<_, T>(&stats);
-                [row[0].lane(0), row[1].lane(0)]
-            };
-            if cancels(long.state.max, T::from_f64(value), T::from_f64(log)) {
-                // The same passes in float64, on as many threads and as easily interrupted.
-                let wide = Call::<f64, O>::new(call.level, call.plan.problem, call.plan.details, call.op);
-                let wide_long = measure_row(&wide, place, control)?;
-                let stats = wide_long.stats::<_, O>(crate::simd::plain(), temperature, wide.given(place));
-                long.refined = Some(T::from_f64(call.op.row::<_, f64>(&stats)[0].lane(0)));
-            }
+        let mut params = call.op.row::<_, T>(&stats).map(|v| T::from_f64(v.lane(0)));
+        if O::REFINED && !wants_losses && long.state.max.is_finite() && cancels(long.state.max, params[0], params[1]) {
+            // The same passes in float64, on as many threads and as easily interrupted.
+            let wide = Call::<f64, O>::new(call.level, call.plan.problem, call.plan.details, call.op);
+            let wide_long = measure_row(&wide, place, control)?;
+            let stats = wide_long.stats::<_, O>(crate::simd::plain(), &wide);
+            params[0] = T::from_f64(call.op.row::<_, f64>(&stats)[0].lane(0));
         }
+        long.params = params;
+        long.octaves = call.octaves(place).1;
         if O::FROM == From::Nothing && wants_losses {
             return Ok(());
         }
@@ -285,7 +278,8 @@ fn open<T: Stored, O: RowOp>(call: &Call<'_, T, O>, place: Place) -> Long<T> {
         position: usize::MAX,
         skips: false,
         state: State::EMPTY,
-        refined: None,
+        params: [T::ZERO; 6],
+        octaves: 0,
     }
 }
 
@@ -373,7 +367,7 @@ unsafe fn measure_saved<T: Stored, O: RowOp>(
         long.position = peak.position;
         (peak.position, peak.max)
     } else {
-        (peak.first, T::from_f64(f64::INFINITY))
+        (0, T::from_f64(f64::INFINITY))
     };
     // SAFETY: the caller's promise.
     unsafe {
@@ -427,7 +421,6 @@ unsafe fn peak_all<T: Stored, O: RowOp>(
     Ok(all.unwrap_or(Peak {
         max: T::NEG_INFINITY,
         position: 0,
-        first: 0,
     }))
 }
 
@@ -436,11 +429,7 @@ fn join<T: Float>(some: Option<Peak<T>>, others: Option<Peak<T>>) -> Option<Peak
     let (Some(some), Some(others)) = (some, others) else {
         return some.or(others);
     };
-    let high = if others.max > some.max { others } else { some };
-    Some(Peak {
-        first: some.first.min(others.first),
-        ..high
-    })
+    Some(if others.max > some.max { others } else { some })
 }
 
 /// Where the maximum of one span is.
@@ -463,18 +452,8 @@ pub(super) unsafe fn peak_of<S: Isa + Simd<T>, T: Stored, O: RowOp>(
         unsafe {
             let x = block(s, call, long, start, len, scratch);
             let max = along::max(s, x, len);
-            let mut first = usize::MAX;
-            if !O::SCORES {
-                let mut j = 0;
-                while j < len && x.add(j).read_unaligned() == T::ZERO {
-                    j += 1;
-                }
-                if j < len {
-                    first = start + j;
-                }
-            }
             let position = start + along::find(s, x, len, max);
-            all = join(all, Some(Peak { max, position, first }));
+            all = join(all, Some(Peak { max, position }));
         }
     }
     // SAFETY: no one else has this span.
@@ -722,16 +701,17 @@ pub(super) unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     span: usize,
     scratch: *mut T,
 ) {
-    let params = long.params::<S, O>(s, call);
+    let mut params = [Vector::zero(s); 6];
+    for k in 0..O::PARAMS {
+        params[k] = Vector::splat(s, long.params[k]);
+    }
     let max = long.state.max;
     let has_results = max.is_finite() || !O::SCORES;
     // SAFETY: the caller's promise.
     unsafe {
         if O::FROM == From::Nothing {
-            let value = if let Some(refined) = long.refined {
-                refined
-            } else if has_results {
-                params[0].lane(0)
+            let value = if has_results {
+                long.params[0]
             } else {
                 degenerate(call, long.place, T::from_f64(max))
             };
@@ -765,7 +745,10 @@ pub(super) unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp>(
                 if let Some(k) = O::FIX
                     && (start..start + len).contains(&long.position)
                 {
-                    y.add(long.position - start).write_unaligned(params[k].lane(0));
+                    y.add(long.position - start).write_unaligned(long.params[k]);
+                }
+                if long.octaves != 0 {
+                    scale_row(y, len, long.octaves);
                 }
             } else {
                 fill(y, len, T::NAN);
@@ -774,20 +757,6 @@ pub(super) unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp>(
                 pack::unpack(s, &call.plan, long.place, start, len, y, T::from_f64(O::MASKED));
             }
         }
-    }
-}
-
-impl<T: Stored> Long<T> {
-    /// What the results need, in all lanes.
-    #[inline(always)]
-    fn params<S: Isa + Simd<T>, O: RowOp>(&self, s: S, call: &Call<'_, T, O>) -> Params<Vector<S, T>> {
-        let stats = self.stats::<S, O>(s, call.plan.temperature(self.place), call.given(self.place));
-        let params = call.op.row::<S, T>(&stats);
-        let mut narrow = [Vector::zero(s); 6];
-        for k in 0..O::PARAMS {
-            narrow[k] = T::from_halves(s, [params[k], params[k]]);
-        }
-        narrow
     }
 }
 
@@ -812,13 +781,8 @@ pub(super) unsafe fn refined<T: Stored, O: RowOp>(call: &Call<'_, T, O>, place: 
         }
     }
     // A row that cancels has a maximum of at most some 30: the exponent shift reaches it.
-    let mut long = Long {
-        base: Base::new(1.0),
-        ..open(
-            &Call::<f64, O>::new(call.level, call.plan.problem, call.plan.details, call.op),
-            place,
-        )
-    };
+    let wide = Call::<f64, O>::new(call.level, call.plan.problem, call.plan.details, call.op);
+    let mut long = open(&wide, place);
     let f = Sums {
         op: call.op,
         picked: Vector::zero(level),
@@ -838,6 +802,6 @@ pub(super) unsafe fn refined<T: Stored, O: RowOp>(call: &Call<'_, T, O>, place: 
         }
     }
     long.known = Some(Known { pivot: m, moved: None });
-    let stats = long.stats::<_, O>(level, 1.0, call.given(place));
+    let stats = long.stats::<_, O>(level, &wide);
     T::from_f64(call.op.row::<_, f64>(&stats)[0].lane(0))
 }

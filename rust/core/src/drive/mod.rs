@@ -132,7 +132,7 @@ enum Regime {
 
 impl<'a, T: Stored, O: RowOp> Call<'a, T, O> {
     fn new(level: Supported, problem: &'a Problem<'a>, details: &'a Details<'a>, op: O) -> Self {
-        let plan = Plan::new(problem, details, O::FROM != From::Nothing);
+        let plan = Plan::new::<O>(problem, details);
         let unit = Base::new(1.0);
         let base = match problem.temperature {
             Temperature::One(1.0) => Some(unit),

@@ -72,7 +72,7 @@ impl<T: Stored> Kernel<T> for Pack<'_, '_, T> {
                 if let Some(limit) = plan.details.softcap {
                     softcap(to, part.2, limit);
                 }
-                blank_row(plan, part, to, T::NEG_INFINITY);
+                blank_row(plan, part, to, T::from_f64(plan.blank));
                 return;
             }
             if let Some(second) = &problem.second {
@@ -81,9 +81,61 @@ impl<T: Stored> Kernel<T> for Pack<'_, '_, T> {
             if let Some(how) = &plan.details.blend {
                 blend(plan, how, part, to);
             }
-            blank_row(plan, part, to, T::ZERO);
+            blank_second(plan, part, to);
         }
     }
+}
+
+/// Sets the elements of a second row whose truth is false. The share of a class stays, though no score is there: its loss
+/// is infinite.
+///
+/// # Safety
+/// The problem's arrays are valid; `to` is valid for writing `len` elements.
+#[inline(always)]
+unsafe fn blank_second<T: Stored>(plan: &Plan<'_>, (row, start, len): (Place, usize, usize), to: *mut T) {
+    if plan.problem.mask.is_none() {
+        return;
+    }
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut blank = T::ZERO;
+        if plan.extends_second
+            && let (Some(second), Some(first)) = (&plan.problem.second, first(plan, row))
+        {
+            raw::<T, true>(plan, second, T::DTYPE, (row, first, 1), &raw mut blank);
+        }
+        blank_row(plan, (row, start, len), to, blank);
+        if let Some(how) = &plan.details.blend
+            && plan.problem.second.is_none()
+            && let Some(class) = plan.details.class(row.row)
+            && (start..start + len).contains(&class)
+            && !takes_part(plan, row, class)
+        {
+            let weight = how.weights.get(class).copied().unwrap_or(1.0);
+            *to.add(class - start) = T::from_f64(weight * how.keep);
+        }
+    }
+}
+
+/// Whether the mask lets an element take part.
+///
+/// # Safety
+/// The problem's arrays are valid.
+unsafe fn takes_part(plan: &Plan<'_>, row: Place, j: usize) -> bool {
+    let run = Run::find(plan, row, j, 1);
+    let mask = plan.problem.mask.as_ref();
+    // SAFETY: the run is part of the row.
+    mask.is_none_or(|mask| unsafe { *mask.ptr.offset(run.place.mask) } != 0)
+}
+
+/// The first element that takes part.
+///
+/// # Safety
+/// The problem's arrays are valid.
+#[inline(never)]
+unsafe fn first(plan: &Plan<'_>, row: Place) -> Option<usize> {
+    // SAFETY: the caller's promise.
+    (0..plan.n).find(|&j| unsafe { takes_part(plan, row, j) })
 }
 
 /// Copies elements of a row of `x` or of the second array, converted to `dtype` and from there to `T`.
@@ -264,7 +316,7 @@ pub(crate) unsafe fn score_at<T: Stored>(plan: &Plan<'_>, row: Place, j: usize) 
         if let Some(limit) = plan.details.softcap {
             softcap(to, 1, limit);
         }
-        blank_row(plan, (row, j, 1), to, T::NEG_INFINITY);
+        blank_row(plan, (row, j, 1), to, T::from_f64(plan.blank));
     }
     number[0]
 }
@@ -284,7 +336,7 @@ pub(crate) unsafe fn second_at<T: Stored>(plan: &Plan<'_>, row: Place, j: usize)
         if let Some(how) = &plan.details.blend {
             blend(plan, how, (row, j, 1), to);
         }
-        blank_row(plan, (row, j, 1), to, T::ZERO);
+        blank_second(plan, (row, j, 1), to);
     }
     number[0]
 }

@@ -166,7 +166,7 @@ impl<'a, T: Stored> Panel<'a, T> {
         // SAFETY: the caller's promise.
         unsafe {
             let [at_max, places] = across::find(s, self.data, self.second, n, max);
-            let first = across::first(s, self.data, self.second, n);
+            let first = Vector::load(s, self.second);
             let mut m = Lanes([<T as Float>::ZERO; 16]);
             let (maxima, places) = (max.to_lanes(), places.to_lanes());
             let (at_max, mut picked) = (at_max.to_lanes(), first.to_lanes());
@@ -193,6 +193,22 @@ impl<'a, T: Stored> Panel<'a, T> {
                 picked,
             };
             stage.conclude(s, call, self, found, count)
+        }
+    }
+
+    /// Multiplies the row in lane `l` by a power of two.
+    ///
+    /// # Safety
+    /// The panel is valid.
+    #[cold]
+    #[inline(never)]
+    unsafe fn scale(&mut self, l: usize, octaves: i32) {
+        for j in 0..self.plan.n {
+            // SAFETY: a lane of the panel.
+            unsafe {
+                let p = self.data.add(j * T::LANES + l);
+                *p = T::scaled_difference(*p, T::ZERO, -octaves);
+            }
         }
     }
 
@@ -230,6 +246,13 @@ impl<'a, T: Stored> Panel<'a, T> {
                 for l in 0..self.count {
                     if self.positions[l] != NOWHERE {
                         *self.data.add(self.positions[l] * T::LANES + l) = fixes.0[l];
+                    }
+                }
+            }
+            if O::DERIVES {
+                for l in 0..self.count {
+                    if known.octaves[l] != 0 {
+                        self.scale(l, known.octaves[l]);
                     }
                 }
             }

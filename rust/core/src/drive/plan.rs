@@ -2,6 +2,7 @@
 
 use super::details::Details;
 use crate::element::Stored;
+use crate::ops::{From, RowOp};
 use crate::problem::{Array, Problem, Temperature};
 
 /// An axis as all operands see it: a length and bytes from one element to the next.
@@ -56,6 +57,10 @@ impl Place {
 pub(crate) struct Plan<'a> {
     pub(crate) problem: &'a Problem<'a>,
     pub(crate) details: &'a Details<'a>,
+    /// What `x` is where the mask is false.
+    pub(crate) blank: f64,
+    /// Whether the second array is read from its first element that takes part: then it is that where the mask is false.
+    pub(crate) extends_second: bool,
     /// Kept axes, then reduced axes: no axis of length 1, none that could be joined with its neighbour.
     axes: Vec<Axis>,
     kept: usize,
@@ -68,8 +73,8 @@ pub(crate) struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    pub(crate) fn new(problem: &'a Problem<'a>, details: &'a Details<'a>, elementwise: bool) -> Self {
-        let reduces = !elementwise;
+    pub(crate) fn new<O: RowOp>(problem: &'a Problem<'a>, details: &'a Details<'a>) -> Self {
+        let reduces = O::FROM == From::Nothing;
         let axis = |d: usize| {
             let reduced = problem.reduced[d];
             let stride = |a: &Array<'_>| a.strides[d];
@@ -137,6 +142,8 @@ impl<'a> Plan<'a> {
         Self {
             problem,
             details,
+            blank: O::BLANK,
+            extends_second: !O::SCORES,
             axes,
             kept,
             only,

@@ -276,12 +276,8 @@ unsafe fn saved_sums<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     unsafe {
         for i in 0..count {
             let (x, b) = (batch.x[i], batch.b[i]);
-            let mut first = 0;
-            while first + 1 < n && x.add(first).read_unaligned() == T::ZERO {
-                first += 1;
-            }
             batch.positions[i] = NOWHERE;
-            batch.picked.0[i] = b.add(first).read_unaligned();
+            batch.picked.0[i] = b.read_unaligned();
             let mut f = Sums {
                 op: call.op,
                 picked: Vector::splat(s, batch.picked.0[i]),
@@ -358,6 +354,9 @@ unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp>(
                 {
                     y.add(batch.positions[i]).write_unaligned(params[k].0[i]);
                 }
+                if O::DERIVES && known.octaves[i] != 0 {
+                    scale_row(y, n, known.octaves[i]);
+                }
             }
             if !call.out_in_place {
                 pack::unpack(s, &call.plan, batch.places[i], 0, n, y, T::from_f64(O::MASKED));
@@ -372,8 +371,9 @@ pub(super) struct JacobianRow<S: Simd<T>, T: Float> {
     pub(super) peak: usize,
     /// 1 - p there.
     pub(super) tail: Vector<S, T>,
-    /// 1 / T, a sum of two.
+    /// 1 / T, a sum of two, but for a power of two.
     pub(super) inverse: [Vector<S, T>; 2],
+    pub(super) octaves: i32,
 }
 
 /// The probabilities of row `r`, to `scratch`. None: all are NaN.
@@ -411,6 +411,7 @@ pub(super) unsafe fn probabilities<S: Isa + Simd<T>, T: Stored>(
             peak,
             tail: p[2],
             inverse: [p[3], p[4]],
+            octaves: known.octaves[0],
         })
     }
 }
@@ -492,6 +493,22 @@ pub(super) unsafe fn move_row<T: Stored>(x: *const T, y: *mut T, n: usize, by: M
     for j in 0..n {
         // SAFETY: the caller's promise; rows of the problem may be misaligned.
         unsafe { y.add(j).write_unaligned(by.apply(x.add(j).read_unaligned())) };
+    }
+}
+
+/// Multiplies a row by a power of two.
+///
+/// # Safety
+/// `y` is valid for reading and writing `n` elements.
+#[cold]
+#[inline(never)]
+pub(super) unsafe fn scale_row<T: Stored>(y: *mut T, n: usize, octaves: i32) {
+    for j in 0..n {
+        // SAFETY: the caller's promise.
+        unsafe {
+            y.add(j)
+                .write_unaligned(T::scaled_difference(y.add(j).read_unaligned(), T::ZERO, -octaves))
+        };
     }
 }
 

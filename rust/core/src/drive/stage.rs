@@ -3,12 +3,12 @@
 
 use super::details::{LossRows, of_row};
 use super::plan::Place;
-use super::{Call, Kind, Move, cancels, long, pack};
+use super::{Call, Kind, Move, cancels, exponent, long, pack};
 use crate::element::Stored;
 use crate::math::exp::{Base, Exp, peak};
 use crate::ops::{From, Given, Params, RowOp, Stats};
 use crate::row::SUMS;
-use crate::simd::{Float, Isa, Lanes, Simd, Vector};
+use crate::simd::{Float, Isa, Lanes, Simd, Vector, pow2};
 
 /// How to get at the rows, where that is rarely needed.
 pub(super) trait Access<T> {
@@ -35,6 +35,9 @@ pub(super) struct Stage<S: Isa + Simd<T>, T: Float> {
     /// The temperatures that go with `pivot`, and those of the rows.
     moved_temperature: Lanes<f64>,
     temperature: Lanes<f64>,
+    /// Those without the power of two that results are multiplied with, and its exponent.
+    scaled_temperature: Lanes<f64>,
+    octaves: [i32; 16],
     pub(super) exp: Exp<S, T>,
     /// Whether all rows have one temperature.
     pub(super) uniform: bool,
@@ -69,6 +72,8 @@ impl<S: Isa + Simd<T>, T: Stored> Stage<S, T> {
             pivot,
             moved_temperature: found.moved_temperatures,
             temperature: found.temperatures,
+            scaled_temperature: found.scaled_temperatures,
+            octaves: found.octaves,
             exp: Exp::per_lane(s, &found.bases, pivot, O::DEPTH),
             uniform: false,
             special: found.special,
@@ -84,6 +89,8 @@ impl<S: Isa + Simd<T>, T: Stored> Stage<S, T> {
             pivot: max,
             moved_temperature: temperature,
             temperature,
+            scaled_temperature: temperature,
+            octaves: [0; 16],
             exp: Exp::new(s, base, max, O::DEPTH),
             uniform: true,
             special: false,
@@ -101,8 +108,11 @@ impl<S: Isa + Simd<T>, T: Stored> Stage<S, T> {
         access: &impl Access<T>,
     ) -> Self {
         let mut temperature = Lanes([1.0; 16]);
+        let mut scaled_temperature = temperature;
+        let mut octaves = [0; 16];
         for l in 0..count {
             temperature.0[l] = call.plan.temperature(access.place(l));
+            (scaled_temperature.0[l], octaves[l]) = call.octaves(access.place(l));
         }
         let zero = Vector::zero(s);
         Self {
@@ -110,6 +120,8 @@ impl<S: Isa + Simd<T>, T: Stored> Stage<S, T> {
             pivot: zero,
             moved_temperature: Lanes([1.0; 16]),
             temperature,
+            scaled_temperature,
+            octaves,
             exp: Exp::new(s, &Base::new(1.0), zero, O::DEPTH),
             uniform: true,
             special: false,
@@ -165,16 +177,19 @@ impl<S: Isa + Simd<T>, T: Stored> Stage<S, T> {
                 let moved_temperature = unsafe { Vector::load(s, self.moved_temperature.0.as_ptr().add(8 * i)) };
                 // SAFETY: see above.
                 let temperature = unsafe { Vector::load(s, self.temperature.0.as_ptr().add(8 * i)) };
+                // SAFETY: see above.
+                let scaled_temperature = unsafe { Vector::load(s, self.scaled_temperature.0.as_ptr().add(8 * i)) };
                 special |= sum.any_nan();
                 let mut sums = [Vector::zero(s); SUMS];
                 for k in 0..O::SUMS {
                     let [hi, lo] = found.sums[1 + k][i];
-                    sums[k] = hi + lo;
+                    sums[k] = total(hi, lo);
                 }
                 let (one, zero) = (Vector::splat(s, 1.0), Vector::zero(s));
                 let stats = Stats {
                     max: T::widen_half(s, max, i),
                     temperature,
+                    scaled_temperature,
                     pivot,
                     moved_temperature,
                     sum,
@@ -227,6 +242,7 @@ impl<S: Isa + Simd<T>, T: Stored> Stage<S, T> {
         let mut known = Known {
             params: narrow,
             max: self.max,
+            octaves: self.octaves,
             special,
         };
         if special {
@@ -252,6 +268,12 @@ impl<S: Isa + Simd<T>, T: Stored> Stage<S, T> {
         }
         known
     }
+}
+
+/// A sum and what rounding took from it; of an infinite sum that is NaN, and means nothing.
+#[inline(always)]
+pub(super) fn total<S: Isa>(sum: Vector<S, f64>, rest: Vector<S, f64>) -> Vector<S, f64> {
+    sum + rest.select(rest.equal(rest), Vector::zero(sum.1))
 }
 
 /// What the passes over rows found.
@@ -314,6 +336,26 @@ fn given<T: Stored, O: RowOp>(call: &Call<'_, T, O>, access: &impl Access<T>, co
 }
 
 impl<T: Stored, O: RowOp> Call<'_, T, O> {
+    /// The temperature of a row as derivatives are divided by it, and the exponent of the power of two that they are
+    /// multiplied with in the end. Ordinary temperatures have none; the forward functions have no 1 / T.
+    #[inline(always)]
+    pub(super) fn octaves(&self, place: Place) -> (f64, i32) {
+        let temperature = self.plan.temperature(place);
+        if (1.0 / T::TEMPERATURE_LIMIT..=T::TEMPERATURE_LIMIT).contains(&temperature) || !O::DERIVES {
+            return (temperature, 0);
+        }
+        let octaves = exponent(temperature);
+        let scaled = temperature * pow2(-octaves / 2) * pow2(-octaves - -octaves / 2);
+        (
+            scaled,
+            if self.plan.details.hessian {
+                -2 * octaves
+            } else {
+                -octaves
+            },
+        )
+    }
+
     /// The numbers that come with a row.
     pub(super) fn given(&self, place: Place) -> Given<f64> {
         let details = self.plan.details;
@@ -321,7 +363,7 @@ impl<T: Stored, O: RowOp> Call<'_, T, O> {
         let cotangent = of_row(details.cotangents, place.row);
         let mut factor = weight * cotangent * details.scale;
         if details.hessian {
-            factor /= self.plan.temperature(place);
+            factor /= self.octaves(place).0;
         }
         let mut given = Given {
             weight,
@@ -343,6 +385,8 @@ struct Classified<T> {
     pivots: Lanes<T>,
     moved_temperatures: Lanes<f64>,
     temperatures: Lanes<f64>,
+    scaled_temperatures: Lanes<f64>,
+    octaves: [i32; 16],
     bases: [Base<T>; 16],
     special: bool,
 }
@@ -364,6 +408,8 @@ unsafe fn classify<T: Stored, O: RowOp>(
         pivots: Lanes([<T as Float>::ZERO; 16]),
         moved_temperatures: Lanes([1.0; 16]),
         temperatures: Lanes([1.0; 16]),
+        scaled_temperatures: Lanes([1.0; 16]),
+        octaves: [0; 16],
         bases: [Base::new(1.0); 16],
         special: false,
     };
@@ -372,6 +418,7 @@ unsafe fn classify<T: Stored, O: RowOp>(
         rows.pivots.0[l] = m;
         rows.temperatures.0[l] = call.plan.temperature(access.place(l));
         rows.moved_temperatures.0[l] = rows.temperatures.0[l];
+        (rows.scaled_temperatures.0[l], rows.octaves[l]) = call.octaves(access.place(l));
         rows.bases[l] = call.base(rows.temperatures.0[l]);
         match Kind::of(m, &rows.bases[l], rows.temperatures.0[l]) {
             Kind::Near => {}
@@ -401,6 +448,8 @@ pub(super) struct Known<S: Isa + Simd<T>, T: Float> {
     pub(super) params: Params<Vector<S, T>>,
     /// The maxima; NaN for a row that has a NaN.
     pub(super) max: Lanes<T>,
+    /// Exponents of the powers of two that results are multiplied with.
+    pub(super) octaves: [i32; 16],
     /// Whether a maximum is infinite or NaN.
     pub(super) special: bool,
 }

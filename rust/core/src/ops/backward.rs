@@ -19,6 +19,8 @@ impl RowOp for SoftmaxBackward {
     const FROM: From = From::X;
     const PARAMS: usize = 4;
     const MASKED: f64 = 0.0;
+    const DERIVES: bool = true;
+    const BLANK: f64 = 0.0;
     const SCORES: bool = false;
     const SECOND: bool = true;
     const SUMS: usize = 1;
@@ -52,6 +54,7 @@ impl RowOp for LogSoftmaxBackward {
     const FROM: From = From::Exp;
     const PARAMS: usize = 5;
     const MASKED: f64 = 0.0;
+    const DERIVES: bool = true;
     const SCORES: bool = false;
     const SECOND: bool = true;
     const SUMS: usize = 2;
@@ -75,14 +78,7 @@ impl RowOp for LogSoftmaxBackward {
         let minus_rest = expm1(stats.max);
         let others = others + (at_max - stats.picked);
         let at_peak = Vector::zero(one.1) - (stats.picked * minus_rest + (one + minus_rest) * others);
-        [
-            hi,
-            lo,
-            inverse,
-            inverse_lo,
-            at_peak * stats.inverse_temperature::<T>(),
-            one,
-        ]
+        [hi, lo, inverse, inverse_lo, at_peak * stats.inverse_temperature(), one]
     }
 
     #[inline(always)]

@@ -67,6 +67,7 @@ impl RowOp for ScaledSoftmax {
     const FROM: From = From::Exp;
     const PARAMS: usize = 3;
     const MASKED: f64 = 0.0;
+    const DERIVES: bool = true;
     const VANISHES: bool = true;
     const PICK: Pick = Pick::Class;
     const FIX: Option<usize> = Some(2);
@@ -82,7 +83,7 @@ impl RowOp for ScaledSoftmax {
         let is_max = stats.picked.equal(stats.pivot);
         let p = inverse.select(is_max, stats.exp(stats.picked) * inverse);
         let p_less_one = (zero - others).select(is_max, p - one);
-        let at_class = (factor * p_less_one + square * p) * stats.inverse_temperature::<T>();
+        let at_class = (factor * p_less_one + square * p) * stats.inverse_temperature();
         [hi, lo, at_class, zero, zero, zero]
     }
 
@@ -105,6 +106,7 @@ impl<const GRADIENT: bool> RowOp for Dense<GRADIENT> {
     const FROM: From = if GRADIENT { From::Exp } else { From::Nothing };
     const PARAMS: usize = if GRADIENT { 4 } else { 0 };
     const MASKED: f64 = 0.0;
+    const DERIVES: bool = true;
     const SECOND: bool = true;
     const SUMS: usize = 3;
     const VANISHES: bool = true;
@@ -131,7 +133,7 @@ impl<const GRADIENT: bool> RowOp for Dense<GRADIENT> {
         let [_, others, at_max] = stats.sums;
         let all = others + at_max;
         let [hi, lo] = stats.scale::<T>(factor * all + square);
-        let inverse = stats.inverse_temperature::<T>();
+        let inverse = stats.inverse_temperature();
         let others = others + (at_max - stats.picked);
         let [tail, peak] = stats.shares();
         // Where the probability is small it is the difference of the sums that would cancel.

@@ -172,6 +172,9 @@ pub(crate) struct Stats<S: Simd<f64>> {
     pub(crate) max: Vector<S, f64>,
     /// The temperature.
     pub(crate) temperature: Vector<S, f64>,
+    /// The same without a power of two that results are multiplied with in the end: where 1 / T and its product with
+    /// what is as small or large would leave the type's range, though the result does not.
+    pub(crate) scaled_temperature: Vector<S, f64>,
     /// The maximum as `finish` meets it: rows out of the exponent shift's reach are moved to a maximum of zero.
     pub(crate) pivot: Vector<S, f64>,
     /// The temperature that goes with `pivot`.
@@ -240,13 +243,10 @@ impl<S: Isa> Stats<S> {
         [(s + rest) * inverse, inverse]
     }
 
-    /// 1 / T, at most the largest number of `T`: zero times it is zero.
+    /// 1 / T.
     #[inline(always)]
-    pub(crate) fn inverse_temperature<T: Float>(&self) -> Vector<S, f64> {
-        let s = self.sum.1;
-        let zero = Vector::zero(s);
-        let inverse = Vector::splat(s, 1.0).div(self.temperature);
-        zero - (zero - inverse).max(Vector::splat(s, T::LOWEST.to_f64()))
+    pub(crate) fn inverse_temperature(&self) -> Vector<S, f64> {
+        Vector::splat(self.sum.1, 1.0).div(self.scaled_temperature)
     }
 
     /// `factor` / (T sum of all exponentials) as the sum of two of `T`, each of which keeps all its digits.
@@ -254,7 +254,7 @@ impl<S: Isa> Stats<S> {
     pub(crate) fn scale<T: Float>(&self, factor: Vector<S, f64>) -> [Vector<S, f64>; 2] {
         let s = self.sum.1;
         let [hi, lo] = self.inverse_total();
-        let factor = factor * self.inverse_temperature::<T>();
+        let factor = factor * self.inverse_temperature();
         let product = hi * factor;
         let zero = Vector::zero(s);
         let lost = hi.fused_neg_mul_add(factor, product);
@@ -267,10 +267,8 @@ impl<S: Isa> Stats<S> {
     #[inline(always)]
     pub(crate) fn split_inverse_temperature<T: Float>(&self) -> [Vector<S, f64>; 2] {
         let one = Vector::splat(self.sum.1, 1.0);
-        let inverse = self.inverse_temperature::<T>();
-        let rest = self.temperature.fused_neg_mul_add(inverse, one);
-        // An inverse that was cut to the largest number has no rest.
-        let rest = Vector::zero(self.sum.1).select(rest.not_less(Vector::splat(self.sum.1, 1e-9)), rest);
+        let inverse = self.inverse_temperature();
+        let rest = self.scaled_temperature.fused_neg_mul_add(inverse, one);
         T::split(self.sum.1, inverse, rest * inverse)
     }
 
@@ -326,6 +324,8 @@ pub(crate) trait RowOp: Copy + Send + Sync + 'static {
     const PARAMS: usize;
     /// The result where `where` is false.
     const MASKED: f64;
+    /// What `x` is taken for where `where` is false.
+    const BLANK: f64 = f64::NEG_INFINITY;
     /// Whether `x` holds scores, to be exponentiated; else a saved result, whose exponential (if any) is `finish`'s.
     const SCORES: bool = true;
     /// Whether there is a second row.
@@ -343,6 +343,8 @@ pub(crate) trait RowOp: Copy + Send + Sync + 'static {
     /// The parameter that is the result at the place of what was picked.
     const FIX: Option<usize> = None;
 
+    /// Whether results are divided by the temperature.
+    const DERIVES: bool = false;
     /// Whether a reduction's result may lose digits that float64 keeps: compared are the first two parameters.
     const REFINED: bool = false;
 

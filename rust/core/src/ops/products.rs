@@ -38,6 +38,7 @@ impl RowOp for SoftmaxProduct {
     const FROM: From = From::Exp;
     const PARAMS: usize = 4;
     const MASKED: f64 = 0.0;
+    const DERIVES: bool = true;
     const SECOND: bool = true;
     const SUMS: usize = 1;
     const VANISHES: bool = true;
@@ -70,6 +71,7 @@ impl RowOp for LogSoftmaxJvp {
     const FROM: From = From::Second;
     const PARAMS: usize = 4;
     const MASKED: f64 = 0.0;
+    const DERIVES: bool = true;
     const SECOND: bool = true;
     const SUMS: usize = 1;
     const VANISHES: bool = true;
@@ -146,6 +148,7 @@ impl RowOp for LogSoftmaxVjp {
     const FROM: From = From::Exp;
     const PARAMS: usize = 5;
     const MASKED: f64 = 0.0;
+    const DERIVES: bool = true;
     const SECOND: bool = true;
     const SUMS: usize = 2;
     const VANISHES: bool = true;
@@ -166,7 +169,7 @@ impl RowOp for LogSoftmaxVjp {
         let [s, s_rest] = stats.tail();
         let tail = s + s_rest;
         let others = others + (at_max - stats.picked);
-        let at_peak = (stats.picked * tail - others).div(one + tail) * stats.inverse_temperature::<T>();
+        let at_peak = (stats.picked * tail - others).div(one + tail) * stats.inverse_temperature();
         [hi, lo, inverse, inverse_lo, at_peak, one]
     }
 

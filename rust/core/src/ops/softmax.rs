@@ -39,6 +39,7 @@ impl RowOp for Probabilities {
     const FROM: From = From::Exp;
     const PARAMS: usize = 5;
     const MASKED: f64 = 0.0;
+    const DERIVES: bool = true;
 
     #[inline(always)]
     fn row<S: Isa, T: Float>(self, stats: &Stats<S>) -> Params<Vector<S, f64>> {
