@@ -13,9 +13,9 @@ import numpy as np
 import recipes
 import softmax_rs
 import ulps
-from catalogue import FUNCTIONS, one_row_at_a_time
+from catalogue import FUNCTIONS, OF_TWO, one_row_at_a_time
 from memory import LAYOUTS
-from test_special_values import cases
+from test_special_values import table
 
 NAMES = (
     "normal 3",
@@ -49,33 +49,36 @@ def main():  # noqa: C901 the list of what a level must show, in order
         for dtype in ulps.FLOATS:
             key = f"{f.name} {dtype}"
             for n in [*range(1, 71), 127, 128, 129, 513, 1000]:
-                x, _ = recipes.batch(rng, n, dtype, NAMES if n < (20 if dtype == ulps.FLOAT64 else 71) else NAMES[:2])
-                got = f(x, axis=-1)
+                all_names = n < (20 if dtype == ulps.FLOAT64 or f in OF_TWO else 71)
+                x, _ = recipes.batch(rng, n, dtype, NAMES if all_names else NAMES[:2])
+                arrays = f.arguments(rng, x)
+                got = f(*arrays, axis=-1)
                 note(f, dtype, got, len(x))
-                worst[key] = max(worst.get(key, 0.0), attempt(f.check, got, dtype, x) or 0.0)
-                down = np.asarray(f(x.T.copy(), axis=0))
+                worst[key] = max(worst.get(key, 0.0), attempt(f.check, got, dtype, *arrays) or 0.0)
+                down = np.asarray(f(*(a.T.copy() for a in arrays), axis=0))
                 attempt(ulps.assert_same_bits, down.T if down.ndim == 2 else down, got, f"{key} n={n} columns")
-            x = rng.normal(0, 3, (2, 33_000)).astype(dtype)
-            note(f, dtype, f(x, axis=-1), 2)
+            arrays = f.sample(rng, (2, 33_000), dtype)
+            note(f, dtype, f(*arrays, axis=-1), 2)
             if dtype != ulps.FLOAT64:
-                attempt(f.check, f(x, axis=-1), dtype, x)
+                attempt(f.check, f(*arrays, axis=-1), dtype, *arrays)
             if f.accepts("temperature"):
                 x, t = recipes.batch(rng, 35, dtype, NAMES, recipes.TEMPERATURES[dtype])
-                got = f(x, axis=-1, temperature=t)
+                arrays = f.arguments(rng, x)
+                got = f(*arrays, axis=-1, temperature=t)
                 note(f, dtype, got, len(x))
-                attempt(f.check, got, dtype, x, temperature=t)
+                attempt(f.check, got, dtype, *arrays, temperature=t)
             for n in (1, 2, 7, 16, 33):
-                names, rows, wanted = zip(*cases(f, n, dtype), strict=True)
-                got = np.asarray(f(np.array(rows, dtype), axis=-1))
-                note(f, dtype, got, len(rows))
-                value, want = got.astype(float), np.array(wanted, float)
+                names, arrays, want = table(f, n, dtype, rng)
+                got = np.asarray(f(*arrays, axis=-1))
+                note(f, dtype, got, len(got))
+                value = got.astype(float)
                 wrong = ~((value == want) | (np.isnan(value) & np.isnan(want)))
                 attempt(assert_none, wrong, f"{key} n={n} special values {names}: {value[wrong]} not {want[wrong]}")
-            x = rng.normal(0, 3, (3, 4, 5)).astype(dtype)
             for axis in (-1, 0, (0, 2)):
-                want = one_row_at_a_time(f, [x], axis)
+                arrays = f.sample(rng, (3, 4, 5), dtype, axis)
+                want = one_row_at_a_time(f, arrays, axis)
                 for name, layout in LAYOUTS.items():
-                    got = f(layout(x), axis=axis)
+                    got = f(*map(layout, arrays), axis=axis)
                     note(f, dtype, got, 1)
                     attempt(ulps.assert_same_bits, got, want, f"{key} axis={axis} {name}")
     report = {"level": softmax_rs.simd_level(), "digest": digest.hexdigest(), "ran": ran, "worst": worst}

@@ -1,10 +1,12 @@
 """Hazard: dtypes. Which one comes out, how dtype= converts, and which are refused with which words."""
 
+import itertools
+
 import ml_dtypes
 import numpy as np
 import pytest
 
-from catalogue import FUNCTIONS, WITH_DTYPE
+from catalogue import FUNCTIONS, OF_TWO, WITH_DTYPE
 from memory import LAYOUTS
 from ulps import BFLOAT16, FLOAT32, FLOAT64, FLOATS, assert_same_bits, convert
 
@@ -14,13 +16,13 @@ INTEGERS = tuple(
 
 
 @pytest.mark.parametrize("f", FUNCTIONS, ids=str)
-def test_result_dtype(f):
+def test_result_dtype(f, rng):
     """Floats keep theirs, also as 0-d and as empty arrays; integers and bool become float64."""
     for dtype in FLOATS + INTEGERS:
         for x in (np.ones((2, 3), dtype), np.ones((), dtype), np.ones((2, 0), dtype), np.ones((2, 3), dtype)[0, 0]):
             want = dtype if dtype in FLOATS else FLOAT64
             for axis in (-1, None):
-                got = f(x, axis=axis)
+                got = f(*f.arguments(rng, x, axis), axis=axis)
                 assert np.asarray(got).dtype == want, f"{f} {dtype} {np.shape(x)}: {np.asarray(got).dtype}"
 
 
@@ -105,14 +107,20 @@ REFUSED = [
 def test_refused(f):
     """A TypeError that names the dtype, however the array looks; where scipy takes the dtype, it says so."""
     for array, names in REFUSED:
-        for x in (array, array[0, 0:1], array[::-1, ::2], array[:0], array.T):
+        for x, place in itertools.product(
+            (array, array[0, 0:1], array[::-1, ::2], array[:0], array.T), range(len(f.names))
+        ):
+            arrays = [x if i == place else np.ones(x.shape) for i in range(len(f.names))]
             with pytest.raises(TypeError) as caught:
-                f(x)
+                f(*arrays, axis=())
             assert type(caught.value) is TypeError
             message = str(caught.value)
             assert any(name in message for name in names.split("|")), f"{f} {array.dtype}: {message}"
             assert "float32" in message and "float64" in message, f"{f} {array.dtype}: {message} names no right dtype"
-            if array.dtype == np.longdouble or (array.dtype.kind == "c" and f.name == "logsumexp"):
+            assert f.names[place] in message, f"{f} {array.dtype}: {message} does not name {f.names[place]}"
+            if f not in OF_TWO and (
+                array.dtype == np.longdouble or (array.dtype.kind == "c" and f.name == "logsumexp")
+            ):
                 assert "scipy" in message, f"{f} {array.dtype}: {message} does not name scipy"
 
 

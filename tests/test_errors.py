@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import softmax_rs
-from catalogue import BY_NAME, FUNCTIONS
+from catalogue import BY_NAME, FUNCTIONS, OTHERS
 
 X = np.zeros((3, 4), np.float32)
 
@@ -42,7 +42,7 @@ TABLE = [
 
 
 @pytest.mark.parametrize("f", FUNCTIONS, ids=str)
-def test_table(f):
+def test_table(f, rng):
     """The table above: type and message; nothing is written anywhere."""
     checked = 0
     for arguments, exception, patterns in TABLE:
@@ -54,7 +54,7 @@ def test_table(f):
             given["out"] = np.zeros(f.result_shape(X.shape, -1), given["out"])
         x = given.pop("x", X)
         with pytest.raises(Exception) as caught:  # noqa: PT011 the type is compared below
-            f(x, **given)
+            f(x, *f.arguments(rng, X)[1:], **given)
         assert type(caught.value) is exception, f"{f} {arguments}: {caught.value!r}"
         for pattern in patterns:
             assert re.search(pattern, str(caught.value)), f"{f} {arguments}: no {pattern!r} in {str(caught.value)!r}"
@@ -64,13 +64,15 @@ def test_table(f):
 
 
 @pytest.mark.parametrize("f", FUNCTIONS, ids=str)
-def test_wrong_calls(f):
+def test_wrong_calls(f, rng):
     """No argument, an argument twice, keywords by position: TypeError, as Python itself says it."""
+    arrays, first = f.arguments(rng, X), f.names[0]
     for call, pattern in [
         (f, "missing|argument"),
-        (lambda: f(X, -1, 1.0), "positional"),
-        (lambda: f(X, -1, x=X), "x"),
-        (lambda: f(X, -1, axis=-1), "axis"),
+        (lambda: f(*arrays[1:]), "missing|argument"),
+        (lambda: f(*arrays, -1, 1.0), "positional"),
+        (lambda: f(*arrays, -1, **{first: X}), first),
+        (lambda: f(*arrays, -1, axis=-1), "axis"),
     ]:
         with pytest.raises(TypeError, match=pattern) as caught:
             call()
@@ -78,24 +80,31 @@ def test_wrong_calls(f):
 
 
 @pytest.mark.parametrize("f", FUNCTIONS, ids=str)
-def test_signature(f):
-    """The documented signature, visible to help(); the logits go by the name x as well."""
-    function = getattr(softmax_rs, f.name)
-    assert str(inspect.signature(function)) == f.signature
-    assert np.array_equal(f(x=X, axis=0), f(X, axis=0))
+def test_names_of_the_arrays(f, rng):
+    """The arrays go by their names as well."""
+    arrays = f.arguments(rng, X, 0)
+    assert np.array_equal(f(**dict(zip(f.names, arrays, strict=True)), axis=0), f(*arrays, axis=0))
+
+
+@pytest.mark.parametrize(("name", "signature"), [*((f.name, f.signature) for f in FUNCTIONS), *OTHERS.items()])
+def test_signature(name, signature):
+    """The documented signature, visible to help()."""
+    function = getattr(softmax_rs, name)
+    assert str(inspect.signature(function)) == signature
     assert function.__module__ == "softmax_rs"
-    assert function.__name__ == function.__qualname__ == f.name
+    assert function.__name__ == function.__qualname__ == name
 
 
 @pytest.mark.parametrize("f", FUNCTIONS, ids=str)
-def test_a_failed_call_leaves_no_trace(f):
+def test_a_failed_call_leaves_no_trace(f, rng):
     """After every error the next call is right, and no exception is pending."""
-    want = f(X, axis=-1).tobytes()
+    arrays = f.arguments(rng, X)
+    want = f(*arrays, axis=-1).tobytes()
     for arguments, _, _ in TABLE:
-        given = {"axis": -1} | arguments
+        given = {"axis": -1} | arguments | ({"out": np.zeros(1)} if isinstance(arguments.get("out"), str) else {})
         with pytest.raises((TypeError, ValueError)):
-            f(given.pop("x", X), **given | ({"out": np.zeros(1)} if isinstance(given.get("out"), str) else {}))
-        assert f(X, axis=-1).tobytes() == want
+            f(given.pop("x", arrays[0]), *arrays[1:], **given)
+        assert f(*arrays, axis=-1).tobytes() == want
 
 
 def test_errors_raised_by_arguments_pass_through():
@@ -109,26 +118,30 @@ def test_errors_raised_by_arguments_pass_through():
             raise RuntimeError("from __index__")
 
     for f in FUNCTIONS:
-        with pytest.raises(RuntimeError, match="from __array__"):
-            f(Broken())
+        for place in range(len(f.names)):
+            with pytest.raises(RuntimeError, match="from __array__"):
+                f(*[Broken() if i == place else X for i in range(len(f.names))])
         with pytest.raises(RuntimeError, match="from __index__"):
-            f(X, axis=Broken())
+            f(*[X] * len(f.names), axis=Broken())
 
 
-def test_no_warning_from_any_value():
+def test_no_warning_from_any_value(rng):
     """No function ever warns (warnings are errors here): overflow, invalid, underflow, empty."""
-    with np.errstate(all="raise"):
-        for f in FUNCTIONS:
-            for dtype in (np.float16, np.float32, np.float64):
-                big = np.finfo(dtype).max
-                for row in (
-                    [big, -big],
-                    [np.inf, np.nan],
-                    [-np.inf] * 2,
-                    [0, -90],
-                    [np.finfo(dtype).smallest_subnormal] * 2,
-                    [],
-                ):
-                    f(np.array(row, dtype), axis=-1)
-            f(np.array([1e300, 1.0]), axis=-1, dtype=np.float32)
+    for f in FUNCTIONS:
+        for dtype in (np.float16, np.float32, np.float64):
+            big = np.finfo(dtype).max
+            for row in (
+                [big, -big],
+                [np.inf, np.nan],
+                [-np.inf] * 2,
+                [0, -90],
+                [np.finfo(dtype).smallest_subnormal] * 2,
+                [],
+            ):
+                arrays = f.arguments(rng, np.array(row, dtype))
+                with np.errstate(all="raise"):
+                    f(*arrays, axis=-1)
+        if f.accepts("dtype"):
+            with np.errstate(all="raise"):
+                f(np.array([1e300, 1.0]), axis=-1, dtype=np.float32)
     assert BY_NAME["softmax"](np.array([1e300, 1.0])).tolist() == [1.0, 0.0]

@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 
 import softmax_rs
-from catalogue import FUNCTIONS, RUNTIME
+from catalogue import FUNCTIONS, OTHERS, RUNTIME
 from children import run
 
 SNAPSHOT = """
@@ -59,9 +59,14 @@ def test_small_calls_start_no_threads():
     code = """
 import softmax_rs
 loaded = set(sys.modules)
-for f in (softmax_rs.softmax, softmax_rs.log_softmax, softmax_rs.logsumexp):
-    for dtype in (np.float16, np.float32, np.float64, np.int32):
-        f(np.zeros((2, 5), dtype), axis=-1)
+for dtype in (np.float16, np.float32, np.float64, np.int32):
+    x = np.zeros((2, 5), dtype)
+    for f in (softmax_rs.softmax, softmax_rs.log_softmax, softmax_rs.logsumexp):
+        f(x, axis=-1)
+    for f in (softmax_rs.softmax_vjp, softmax_rs.log_softmax_backward, softmax_rs.logsumexp_jvp):
+        f(x, x, axis=-1)
+    softmax_rs.cross_entropy_with_grad(x, [0, 1])
+    softmax_rs.softmax_jacobian(x)
 assert state()[0] == before[0]
 assert not {m.partition(".")[0] for m in set(sys.modules) - loaded} & {"ml_dtypes", "scipy", "dask"}
 """
@@ -88,7 +93,7 @@ def test_version():
 
 def test_public_names():
     """Everything of the contract is there, listed in __all__, and documented."""
-    names = {f.name for f in FUNCTIONS} | set(RUNTIME)
+    names = {f.name for f in FUNCTIONS} | set(OTHERS) | set(RUNTIME)
     assert names <= set(dir(softmax_rs))
     assert names <= set(softmax_rs.__all__)
     assert all(hasattr(softmax_rs, name) for name in softmax_rs.__all__)
@@ -96,8 +101,8 @@ def test_public_names():
 
 def test_functions_pickle_by_reference():
     """As multiprocessing and dask need it."""
-    for f in FUNCTIONS:
-        function = getattr(softmax_rs, f.name)
+    for name in (*(f.name for f in FUNCTIONS), *OTHERS):
+        function = getattr(softmax_rs, name)
         data = pickle.dumps(function)
         assert pickle.loads(data) is function  # noqa: S301 our own bytes
         assert b"softmax_rs" in data and len(data) < 100
@@ -110,29 +115,43 @@ def test_no_leak_of_references(rng):
 
     x = rng.normal(0, 3, (4, 5)).astype(np.float32)
     mask, t, dtype = np.ones((4, 5), bool), np.ones(4), np.dtype(np.float32)
-    watched = [x, mask, t, dtype, None, np.ndarray]
+    target, soft, weight = np.zeros(4, np.int64), np.ones((4, 5)), np.ones(5)
+    arguments = {f: f.arguments(rng, x) for f in FUNCTIONS}
+    watched = [x, mask, t, dtype, target, soft, weight, None, np.ndarray, *(a for v in arguments.values() for a in v)]
+
+    def refused(f, *arrays, **keywords):
+        try:
+            f(*arrays, **keywords)
+        except (TypeError, ValueError, IndexError):
+            return
+        raise AssertionError(f"{f} took {keywords}")
 
     def calls():
         for f in FUNCTIONS:
+            arrays = arguments[f]
             out = np.empty(f.result_shape(x.shape, -1), np.float32)
-            f(x, axis=-1)
-            f(x.tolist(), axis=-1)
-            f(x, axis=-1, out=out, where=mask, dtype=dtype, **({"temperature": t} if f.accepts("temperature") else {}))
+            keywords = {k: v for k, v in {"temperature": t, "dtype": dtype}.items() if f.accepts(k)}
+            f(*arrays, axis=-1)
+            f(*[a.tolist() for a in arrays], axis=-1)
+            f(*arrays, axis=-1, out=out, where=mask, **keywords)
             for bad in ({"axis": 5}, {"where": x}, {"out": x.tolist()}, {"dtype": object}):
-                try:
-                    f(x, **bad)
-                except (TypeError, ValueError):
-                    continue
-                raise AssertionError(f"{f} took {bad}")
+                refused(f, *arrays, **{"axis": -1} | bad)
+        for wanted in (target, soft):
+            softmax_rs.cross_entropy(x, wanted, weight=weight, sample_weight=t, where=mask, temperature=t)
+            softmax_rs.cross_entropy_with_grad(x, wanted, out=np.empty_like(x), grad_output=2.0)
+            softmax_rs.cross_entropy_hvp(x, wanted, x)
+            refused(softmax_rs.cross_entropy_with_grad, x, wanted, axis=7)
+            refused(softmax_rs.cross_entropy_with_grad, x, wanted, weight=t)
+        refused(softmax_rs.cross_entropy_with_grad, x, target + 5)
 
     calls()
     gc.collect()  # garbage of earlier tests holds None too
     gc.disable()
     try:
         before = [sys.getrefcount(o) for o in watched]
-        for _ in range(1000):
+        for _ in range(500):
             calls()
         change = [sys.getrefcount(o) - b for o, b in zip(watched, before, strict=True)]
     finally:
         gc.enable()
-    assert max(map(abs, change)) < 500, f"reference counts changed by {change} in 1000 rounds"
+    assert max(map(abs, change)) < 250, f"reference counts changed by {change} in 500 rounds"

@@ -31,7 +31,7 @@ class Interface:
 
 
 @pytest.mark.parametrize("f", FUNCTIONS, ids=str)
-def test_converted_by_asarray(f):
+def test_converted_by_asarray(f, rng):
     """Whatever numpy.asarray takes gives what that array gives, as a plain ndarray."""
     flat = array.array("f", [1, 2, 3])
     things = [
@@ -56,14 +56,20 @@ def test_converted_by_asarray(f):
         np.rec.array(VALUES).view(np.recarray),
     ]
     for thing in things:
-        want = f(np.array(thing), axis=-1)
-        got = f(thing, axis=-1)
+        arrays = f.raw(rng, np.array(thing))
+        want = f(*arrays, axis=-1)
+        got = f(thing, *arrays[1:], axis=-1)
         assert type(got) is type(want), f"{f} of {type(thing).__name__}: {type(got)}"
         assert_same_bits(got, want, f"{f} of {type(thing).__name__} {thing!r}")
+        for second in arrays[1:]:
+            lists = [second.tolist()] * (second.dtype == np.float64)  # numbers of Python are float64
+            for given in (Table(second), second.view(Subclass), *lists):
+                same = f(np.array(thing), given, axis=-1)
+                assert_same_bits(same, want, f"{f}: {type(given).__name__} beside {type(thing).__name__} {thing!r}")
 
 
 @pytest.mark.parametrize("f", FUNCTIONS, ids=str)
-def test_scalars(f):
+def test_scalars(f, rng):
     """Numbers give NumPy scalars."""
     for number in (
         2,
@@ -79,26 +85,28 @@ def test_scalars(f):
     ):
         for axis in (None, -1, 0, ()):
             want = np.asarray(number).dtype if np.asarray(number).dtype.kind in "fV" else np.dtype(np.float64)
-            got = f(number, axis=axis)
+            arrays = f.arguments(rng, np.asarray(number), axis)
+            got = f(*((number, *arrays[1:]) if f.names[0] == "x" else arrays), axis=axis)
             assert isinstance(got, want.type) and not isinstance(got, np.ndarray), f"{f}({number!r}) is a {type(got)}"
-            assert float(got) == f.one(float(number))
+            assert float(got) == f.one(float(number), *map(float, arrays[1:]))
 
 
 @pytest.mark.parametrize("f", FUNCTIONS, ids=str)
 def test_look_alikes_as_keywords(f, rng):
     """Masks and temperatures are converted in the same way."""
     mask = rng.random(VALUES.shape) < 0.7
-    want = f(VALUES, axis=-1, where=mask)
+    arrays = f.arguments(rng, VALUES)
+    want = f(*arrays, axis=-1, where=mask)
     for given in (mask.tolist(), Table(mask), mask.view(Subclass)):
-        assert_same_bits(f(VALUES, axis=-1, where=given), want, f"{f} where={type(given).__name__}")
+        assert_same_bits(f(*arrays, axis=-1, where=given), want, f"{f} where={type(given).__name__}")
     if f.accepts("temperature"):
-        want = f(VALUES, temperature=np.array([2.0, 3.0]))
+        want = f(*arrays, temperature=np.array([2.0, 3.0]))
         for given in ([2, 3], (2.0, 3.0), Table([2.0, 3.0]), np.array([2.0, 3.0]).view(Subclass), range(2, 4)):
-            assert_same_bits(f(VALUES, temperature=given), want, f"{f} temperature={type(given).__name__}")
+            assert_same_bits(f(*arrays, temperature=given), want, f"{f} temperature={type(given).__name__}")
 
 
 @pytest.mark.parametrize("f", FUNCTIONS, ids=str)
-def test_masked_arrays_are_refused(f):
+def test_masked_arrays_are_refused(f, rng):
     """The message shows the way: where=~a.mask. It is the type that counts, not whether something is masked."""
     for a in (
         np.ma.masked_array(VALUES, VALUES > 2),
@@ -107,15 +115,18 @@ def test_masked_arrays_are_refused(f):
         np.ma.masked,
         np.ma.masked_array(VALUES, VALUES > 2)[0],
     ):
-        with pytest.raises(TypeError, match=r"where=~a\.mask") as caught:
-            f(a, axis=-1)
-        assert type(caught.value) is TypeError
-    a = np.ma.masked_array(VALUES, VALUES > 2)
-    assert_same_bits(f(a.data, axis=-1, where=~a.mask), f(VALUES, axis=-1, where=VALUES <= 2), str(f))
+        for place in range(len(f.names)):
+            with pytest.raises(TypeError, match=r"where=~a\.mask") as caught:
+                f(*[a if i == place else VALUES for i in range(len(f.names))], axis=-1)
+            assert type(caught.value) is TypeError
+            assert f.names[place] in str(caught.value)
+    a, (_, *beside) = np.ma.masked_array(VALUES, VALUES > 2), f.arguments(rng, VALUES)
+    want = f(VALUES, *beside, axis=-1, where=VALUES <= 2)
+    assert_same_bits(f(a.data, *beside, axis=-1, where=~a.mask), want, str(f))
 
 
 @pytest.mark.parametrize("f", FUNCTIONS, ids=str)
-def test_dask_arrays_are_refused(f):
+def test_dask_arrays_are_refused(f, rng):
     """Never a silent compute: the type's module decides, __array__ is not called."""
 
     def compute(self, dtype=None, copy=None):
@@ -123,16 +134,19 @@ def test_dask_arrays_are_refused(f):
 
     for module in ("dask.array.core", "dask.array", "dask"):
         lazy = type("Array", (), {"__array__": compute, "__module__": module})
-        with pytest.raises(TypeError, match=r"softmax_rs\.dask"):
-            f(lazy())
+        for place in range(len(f.names)):
+            with pytest.raises(TypeError, match=r"softmax_rs\.dask"):
+                f(*[lazy() if i == place else VALUES for i in range(len(f.names))])
     unrelated = type("Array", (Table,), {"__module__": "daskerville"})(VALUES)
-    assert_same_bits(f(unrelated, axis=-1), f(VALUES, axis=-1), str(f))
+    _, *beside = f.arguments(rng, VALUES)
+    assert_same_bits(f(unrelated, *beside, axis=-1), f(VALUES, *beside, axis=-1), str(f))
 
 
 @pytest.mark.parametrize("f", FUNCTIONS, ids=str)
-def test_arrays_that_are_views_of_other_objects(f):
+def test_arrays_that_are_views_of_other_objects(f, rng):
     """bytes, bytearray and memoryview as owners of the memory; the input stays alive during the call."""
-    raw = VALUES.astype(np.float32).tobytes()
+    values, *beside = f.raw(rng, VALUES.astype(np.float32))
+    raw = values.tobytes()
     for owner in (raw, bytearray(raw), memoryview(raw)):
         x = np.frombuffer(owner, np.float32).reshape(2, 3)
-        assert_same_bits(f(x, axis=-1), f(VALUES.astype(np.float32), axis=-1), f"{f} {type(owner).__name__}")
+        assert_same_bits(f(x, *beside, axis=-1), f(values, *beside, axis=-1), f"{f} {type(owner).__name__}")

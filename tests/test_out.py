@@ -1,5 +1,6 @@
 """Hazard: out=. In place, overlapping, strided, refused; bytes that belong to nobody must stay as they were."""
 
+import itertools
 import re
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from catalogue import ELEMENTS, WITH_OUT, WITH_TEMPERATURE, WITH_WHERE
 from memory import LAYOUTS, Subclass, axes_of, fill_of, overlaps_itself, swapped
-from ulps import FLOAT16, FLOAT32, FLOAT64, FLOATS, assert_same_bits, bits
+from ulps import FLOAT16, FLOAT32, FLOAT64, FLOATS, assert_same_bits
 
 IN_ELEMENTS = tuple(f for f in WITH_OUT if f.output == ELEMENTS)
 WRITEABLE = {name: layout for name, layout in LAYOUTS.items() if name != "read-only" and "byte-swapped" not in name}
@@ -40,15 +41,15 @@ def assert_only_out_changed(before, whole, out, label):
 def test_every_layout_of_out(f, dtype, rng):
     """The very object comes back, with the bits of a fresh result, and the gaps (canaries) are untouched."""
     for shape in [(41,), (5, 18), (3, 4, 5)]:
-        (x,) = f.sample(rng, shape, dtype)
         for axis in (*range(len(shape)), None, (), tuple(range(len(shape)))[::2]):
-            want = np.asarray(f(x, axis=axis))
+            arrays = f.sample(rng, shape, dtype, axis)
+            want = np.asarray(f(*arrays, axis=axis))
             for name, layout in WRITEABLE.items():
                 out = layout(np.full(want.shape, fill_of(dtype), dtype))
                 whole = owner(out)
                 before = np.frombuffer(whole.tobytes("A"), np.uint8)
                 label = f"{f} {dtype} {shape} axis={axis} out {name}"
-                assert f(x, axis=axis, out=out) is out, label
+                assert f(*arrays, axis=axis, out=out) is out, label
                 assert_same_bits(out, want, label)
                 if whole.flags.forc:
                     assert_only_out_changed(before, whole, out, label)
@@ -57,19 +58,21 @@ def test_every_layout_of_out(f, dtype, rng):
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 @pytest.mark.parametrize("f", IN_ELEMENTS, ids=str)
 def test_in_place(f, dtype, rng):
-    """out is the input: same bits, in every layout, for every axis."""
+    """out is the input, either of them where there are two: same bits, in every layout, for every axis."""
     for shape, axes in [((37,), None), ((5, 18), None), ((3, 4, 5), None), ((3, 5000), (-1, 0)), ((300, 7), (-1, 0))]:
-        (x,) = f.sample(rng, shape, dtype)
         for axis in axes or axes_of(len(shape)):
-            want = f(x, axis=axis)
-            for name, layout in WRITEABLE.items():
-                y = layout(x)
-                assert f(y, axis=axis, out=y) is y
-                assert_same_bits(y, want, f"{f} {dtype} {shape} axis={axis} in place {name}")
-                y = layout(x)
-                other = y[...]
-                f(y, axis=axis, out=other)
-                assert_same_bits(y, want, f"{f} {dtype} {shape} axis={axis} through another view, {name}")
+            arrays = f.sample(rng, shape, dtype, axis)
+            want = f(*arrays, axis=axis)
+            places = [i for i, a in enumerate(arrays) if a.shape == shape]
+            for place, (name, layout) in itertools.product(places, WRITEABLE.items()):
+                label = f"{f} {dtype} {shape} axis={axis} in {f.names[place]}, {name}"
+                for another in (False, True):  # the very object, and another view of its memory
+                    given = [layout(a) for a in arrays]
+                    out = given[place][...] if another else given[place]
+                    assert f(*given, axis=axis, out=out) is out
+                    assert_same_bits(given[place], want, f"{label}, another view: {another}")
+                    for other in {*range(len(arrays))} - {place}:
+                        assert_same_bits(given[other], arrays[other], f"{label}: {f.names[other]} was written")
 
 
 def views(rng, room, dtype, itemsize):
@@ -107,15 +110,17 @@ def views(rng, room, dtype, itemsize):
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 @pytest.mark.parametrize("f", WITH_OUT, ids=str)
 def test_partial_overlap(f, dtype, rng):
-    """1,500 random pairs of views of one buffer: as if out were elsewhere, and nothing but out changes."""
+    """Random views of one buffer, many times: as if out were elsewhere, and nothing but out changes."""
     overlapping = 0
-    for case in range(1500):
+    for case in range(1500 if len(f.names) == 1 else 500):
         pool = rng.normal(0, 3, 400 // dtype.itemsize + 150).astype(dtype)
         room = pool.view(np.uint8)
         shape, view = views(rng, room, dtype, dtype.itemsize)
         x, start = view(dtype, distinct=False)
         axis = int(rng.integers(-len(shape), len(shape))) if rng.random() < 0.8 else None
         out, _ = view(dtype, distinct=True, shape=f.result_shape(shape, axis), near=start)
+        x, *beside = f.raw(rng, x, axis)
+        beside = [view(dtype, distinct=False, shape=b.shape, near=start)[0] for b in beside]
         keywords = {}
         if f.accepts("where") and rng.random() < 0.3:
             keywords["where"], _ = view(np.dtype(np.bool_), distinct=False, near=start)
@@ -123,13 +128,14 @@ def test_partial_overlap(f, dtype, rng):
         overlapping += np.may_share_memory(x, out)
         label = f"{f} {dtype} case {case} axis={axis}: x {x.shape} {x.strides}, out {out.strides}, {list(keywords)}"
         before = room.copy()
-        want = np.asarray(f(x.copy(), axis=axis, **{k: v.view(np.uint8).copy() != 0 for k, v in keywords.items()}))
+        copies = [a.copy() for a in (x, *beside)]
+        want = np.asarray(f(*copies, axis=axis, **{k: v.view(np.uint8).copy() != 0 for k, v in keywords.items()}))
         assert np.array_equal(room, before), f"{label}: the input was modified"
-        got = f(x, axis=axis, out=out, **keywords)
+        got = f(x, *beside, axis=axis, out=out, **keywords)
         assert got is out
         assert_same_bits(got, want, label)
         assert_only_out_changed(before, room, out, label)
-    assert overlapping > 500
+    assert overlapping > case / 3
 
 
 @pytest.mark.parametrize("f", IN_ELEMENTS, ids=str)
@@ -137,10 +143,13 @@ def test_same_memory_but_another_dtype(f, rng):
     """The input's bytes seen as another dtype or byte order: overlap, not in place."""
     for dtype in (np.int64, np.uint64, ">f8", "<i8"):
         x = rng.integers(-5, 5, (6, 40)).astype(dtype)
-        want = f(x.astype(np.float64), axis=-1)
+        wide, *beside = f.raw(rng, x.astype(np.float64))
+        want = f(wide, *beside, axis=-1)
         out = x.view(np.float64)
-        assert f(x, axis=-1, out=out) is out
+        assert f(x, *beside, axis=-1, out=out) is out
         assert_same_bits(out, want, f"{f} {dtype}")
+    if not f.accepts("dtype"):
+        return
     x = rng.normal(0, 3, (6, 40)).astype(np.float32)
     want = f(x.astype(np.float16), axis=-1)
     out = x.view(np.float16)[:, :40]
@@ -161,14 +170,15 @@ def test_out_over_where_and_temperature(f, rng):
         mask[...] = rng.random((8, 8)) < 0.7
         t = room[3]
         plain = {"where": mask.copy(), "temperature": t.copy()}
-        want = f(x, axis=axis, **plain)
-        got = f(x, axis=axis, where=mask, temperature=t, out=room)
+        arrays = f.arguments(rng, x, axis)
+        want = f(*arrays, axis=axis, **plain)
+        got = f(*arrays, axis=axis, where=mask, temperature=t, out=room)
         assert got is room
         assert_same_bits(got, want, f"{f} axis={axis}")
 
 
 @pytest.mark.parametrize("f", WITH_OUT, ids=str)
-def test_masks_and_specials_fill_out(f):
+def test_masks_and_specials_fill_out(f, rng):
     """Every element of out is written, also in masked, undefined and empty rows."""
     for dtype in FLOATS:
         x = np.zeros((5, 9), dtype)
@@ -176,32 +186,34 @@ def test_masks_and_specials_fill_out(f):
         mask = np.ones((5, 9), bool)
         mask[0] = False
         mask[4, ::2] = False
-        want = f(x, axis=-1, where=mask)
+        arrays = f.arguments(rng, x)
+        want = f(*arrays, axis=-1, where=mask)
         out = np.full(want.shape, 7, dtype)
-        assert_same_bits(f(x, axis=-1, where=mask, out=out), want, f"{f} {dtype}")
-        empty = np.empty((2, 0), dtype)
-        result = f(empty, axis=-1)
+        assert_same_bits(f(*arrays, axis=-1, where=mask, out=out), want, f"{f} {dtype}")
+        empty = f.arguments(rng, np.empty((2, 0), dtype))
+        result = f(*empty, axis=-1)
         out = np.full(result.shape, 7, dtype)
-        assert_same_bits(f(empty, axis=-1, out=out), result, f"{f} {dtype} empty")
+        assert_same_bits(f(*empty, axis=-1, out=out), result, f"{f} {dtype} empty")
 
 
 @pytest.mark.parametrize("f", WITH_OUT, ids=str)
-def test_a_number_goes_into_a_0d_out(f):
+def test_a_number_goes_into_a_0d_out(f, rng):
     """A 0-d result: out is a 0-d array and is returned as it is."""
     for x in (np.float32(2), np.array(2, np.float32), 2.0):
         dtype = np.asarray(x).dtype
         out = np.full((), 9, dtype)
-        assert f(x, axis=None, out=out) is out
-        assert out == f.one(2.0)
+        arrays = f.arguments(rng, np.asarray(x), None)
+        assert f(*arrays, axis=None, out=out) is out
+        assert out == f.one(2.0, *arrays[1:])
 
 
 @pytest.mark.parametrize("f", WITH_OUT, ids=str)
 def test_subclass_as_out(f, rng):
     """A subclass is an ndarray: the very object is filled and returned."""
-    x = rng.normal(0, 3, (4, 6))
-    want = f(x, axis=-1)
+    arrays = f.sample(rng, (4, 6), FLOAT64)
+    want = f(*arrays, axis=-1)
     out = np.zeros(want.shape).view(Subclass)
-    assert f(x, axis=-1, out=out) is out
+    assert f(*arrays, axis=-1, out=out) is out
     assert_same_bits(out, want, str(f))
 
 
@@ -229,25 +241,27 @@ def refused(shape):
 @pytest.mark.parametrize("f", WITH_OUT, ids=str)
 def test_refused(f, rng):
     """Each unusable out, its exception and message; no byte of it is written, nor of the input."""
-    x = rng.normal(0, 3, (4, 6, 5)).astype(np.float32)
-    kept = x.copy()
-    shape = f(x, axis=-1).shape
+    arrays = f.sample(rng, (4, 6, 5), FLOAT32)
+    kept = [a.copy() for a in arrays]
+    shape = f(*arrays, axis=-1).shape
     for out, exception, words in refused(shape):
         before = out.tobytes() if hasattr(out, "tobytes") else repr(out)
         described = f"{f} out={type(out).__name__} {getattr(out, 'dtype', '')} {getattr(out, 'shape', '')}"
         with pytest.raises((TypeError, ValueError)) as caught:
-            f(x, axis=-1, out=out)
+            f(*arrays, axis=-1, out=out)
         assert type(caught.value) is exception, f"{described}: {caught.value!r}"
         for word in words:
             assert re.search(word, str(caught.value)), f"{described}: {word!r} is not in {caught.value}"
         assert (out.tobytes() if hasattr(out, "tobytes") else repr(out)) == before, f"{described} was written to"
-    assert np.array_equal(bits(x), bits(kept))
+    for array, before in zip(arrays, kept, strict=True):
+        assert_same_bits(array, before, str(f))
 
 
 @pytest.mark.parametrize("f", WITH_OUT, ids=str)
 def test_untouched_when_another_argument_is_wrong(f, rng):
     """The good out of a failed call keeps its bytes; so does the input when it is out."""
-    x = rng.normal(0, 3, (4, 6)).astype(np.float32)
+    arrays = f.sample(rng, (4, 6), FLOAT32)
+    x = arrays[0]
     wrong = [{"axis": 2}, {"axis": (0, 0)}, {"where": np.ones((9, 9), bool)}, {"where": 3}, {"dtype": np.complex64}]
     if f.accepts("temperature"):
         wrong += [{"temperature": t} for t in (0, -1.0, np.nan, np.array([1, 1, 1, np.inf]), np.ones(5), "hot")]
@@ -255,5 +269,5 @@ def test_untouched_when_another_argument_is_wrong(f, rng):
         for out in [np.full(f.result_shape(x.shape, -1), 7, np.float32)] + [x] * (f.output == ELEMENTS):
             before, kept = out.tobytes(), x.tobytes()
             with pytest.raises((TypeError, ValueError)):
-                f(x, **{"axis": -1, "out": out} | bad)
+                f(*arrays, **{"axis": -1, "out": out} | bad)
             assert (out.tobytes(), x.tobytes()) == (before, kept), f"{f} {bad}"

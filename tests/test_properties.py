@@ -8,10 +8,22 @@ import pytest
 from hypothesis import given, note
 from hypothesis import strategies as st
 
-from catalogue import BY_NAME, ELEMENTS, FUNCTIONS, WITH_TEMPERATURE, WITH_WHERE, one_row_at_a_time
+import softmax_rs
+import test_cross_entropy as cross_entropy
+from catalogue import (
+    BY_NAME,
+    ELEMENTS,
+    FROM_OUTPUT,
+    FUNCTIONS,
+    OF_TWO,
+    WITH_TEMPERATURE,
+    WITH_WHERE,
+    one_row_at_a_time,
+)
 from ulps import BFLOAT16, FLOAT64, FLOATS, assert_close, assert_same_bits, largest, ulp
 
 softmax, log_softmax, logsumexp = (BY_NAME[name] for name in ("softmax", "log_softmax", "logsumexp"))
+generators = st.integers(0, 2**32).map(np.random.default_rng)  # what stands beside the logits
 PARTS = {dtype: 2.0 ** (1 - p) for dtype, p in zip(FLOATS, (11, 8, 24, 53), strict=True)}  # 1 ULP of 1
 
 
@@ -49,26 +61,29 @@ def test_any_array(f, case, data):
     x, axis = case
     mask = data.draw(st.none() | hnp.arrays(bool, x.shape)) if f in WITH_WHERE else None
     keywords = {} if mask is None else {"where": mask}
-    got = f(x, axis=axis, **keywords)
-    assert_same_bits(got, one_row_at_a_time(f, [x], axis, **keywords), f"{f} axis={axis}")
-    want = f.reference(x, axis=axis, **keywords)
+    arrays = f.arguments(data.draw(generators), x, axis)
+    got = f(*arrays, axis=axis, **keywords)
+    assert_same_bits(got, one_row_at_a_time(f, arrays, axis, **keywords), f"{f} axis={axis}")
+    want = f.reference(*arrays, axis=axis, **keywords)
     assert (np.isnan(np.asarray(got).astype(float)) == np.isnan(want)).all()
-    limit, scale = f.limit(want, x.dtype, 1, x, axis=axis, **keywords)
+    limit, scale = f.limit(want, x.dtype, 1, *arrays, axis=axis, **keywords)
     assert_close(got, want, x.dtype, limit, scale=scale, label=f"{f} axis={axis}")
 
 
 @pytest.mark.parametrize("f", FUNCTIONS, ids=str)
-@given(x=rows(special=True, size=40))
-def test_any_row(f, x):
+@given(x=rows(special=True, size=40), rng=generators)
+def test_any_row(f, x, rng):
     """Any row at all, against the oracle."""
-    f.check(f(x, axis=-1), x.dtype, x)
+    arrays = f.arguments(rng, x)
+    f.check(f(*arrays, axis=-1), x.dtype, *arrays)
 
 
 @pytest.mark.parametrize("f", WITH_TEMPERATURE, ids=str)
-@given(x=rows(size=30), t=st.floats(5e-324, 1.7e308) | st.sampled_from([1e-30, 1e30, 0.7]))
-def test_any_temperature(f, x, t):
+@given(x=rows(size=30), t=st.floats(5e-324, 1.7e308) | st.sampled_from([1e-30, 1e30, 0.7]), rng=generators)
+def test_any_temperature(f, x, t, rng):
     """Any row at any positive finite temperature."""
-    f.check(f(x, axis=-1, temperature=t), x.dtype, x, temperature=t, label=f"T={t!r}")
+    arrays = f.arguments(rng, x)
+    f.check(f(*arrays, axis=-1, temperature=t), x.dtype, *arrays, temperature=t, label=f"T={t!r}")
 
 
 @given(x=rows())
@@ -96,11 +111,13 @@ def test_rank_order_is_kept(x):
 @given(x=rows(size=40), seed=st.integers(0, 2**32))
 def test_permutation(x, seed):
     """A row permuted gives its result permuted, within the limits; logsumexp stays."""
-    order = np.random.default_rng(seed).permutation(x.size)
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(x.size)
     for f in FUNCTIONS:
-        got = f(x[order], axis=-1)
-        f.check(got, x.dtype, x[order])
-        if f.output == ELEMENTS:
+        arrays = [a[order] if a.ndim else a for a in f.arguments(rng, x)]
+        got = f(*arrays, axis=-1)
+        f.check(got, x.dtype, *arrays)
+        if f.output == ELEMENTS and f not in OF_TWO:
             top = x == x.max()
             assert len(set(np.asarray(got)[top[order]].tolist())) == 1
 
@@ -149,16 +166,18 @@ def test_merging(x, data):
     assert_close(logsumexp(parts), np.longdouble(logsumexp(x)), FLOAT64, 10, scale=scale, label=f"cut at {cut}")
 
 
-@given(x=rows(dtypes=(FLOAT64,), bound=300), t=st.floats(0.01, 100))
-def test_temperature_divides(x, t):
-    """Temperature t on t x, with t a power of two, is temperature 1 on x, bit for bit."""
+@given(x=rows(dtypes=(FLOAT64,), bound=300), t=st.floats(0.01, 100), rng=generators)
+def test_temperature_divides(x, t, rng):
+    """Temperature t on t x, with t a power of two, is temperature 1 on x; a derivative is divided by t."""
     power = 2.0 ** round(math.log2(t))
     x = np.where(np.abs(x) < 1e-250, 0.0, x)
     for f in WITH_TEMPERATURE:
         label = f"T={power}"
-        got = f(x * power, temperature=power)
-        f.check(got, FLOAT64, x * power, temperature=power, label=label)
-        f.check(got, FLOAT64, x, label=label)
+        arrays = f.arguments(rng, x)
+        hot = arrays if f in FROM_OUTPUT else (x * power, *arrays[1:])
+        got = f(*hot, temperature=power)
+        f.check(got, FLOAT64, *hot, temperature=power, label=label)
+        f.check(got * power if f in OF_TWO else got, FLOAT64, *arrays, label=label)
 
 
 @given(x=rows(size=20, bound=80), y=st.data())
@@ -179,3 +198,116 @@ def test_two_classes_are_the_sigmoid(x):
     a = np.longdouble(x[0])
     want = np.array([1 / (1 + np.exp(-a)), 1 / (1 + np.exp(a))])
     assert_close(softmax(np.array([x[0], 0.0])), want, FLOAT64, 3.7, label=f"a = {x[0]!r}")
+
+
+@given(x=rows(size=20, bound=80), data=st.data())
+def test_softmax_is_co_coercive(x, data):
+    """Gao & Pavel: <softmax(x) - softmax(y), x - y> >= T |softmax(x) - softmax(y)|^2."""
+    x = x.astype(np.float64)
+    other = data.draw(hnp.arrays(np.float64, x.shape, elements=st.floats(-80, 80)))
+    for t in (1.0, 0.25, 8.0):
+        change = softmax(x, temperature=t) - softmax(other, temperature=t)
+        assert change @ (x - other) >= t * change @ change - 1e-14 * (1 + np.linalg.norm(x - other))
+
+
+@pytest.mark.parametrize("f", OF_TWO, ids=str)
+@given(x=rows(size=25, bound=100), data=st.data())
+def test_products_are_linear_in_the_second_array(f, x, data):
+    """A power of two times the tangent gives that times the result, bit for bit where nothing underflows."""
+    first, second = f.arguments(data.draw(generators), x)
+    power = 2.0 ** data.draw(st.integers(-3, 3))
+    got = np.asarray(f(first, second * np.array(power, x.dtype), axis=-1)).astype(np.longdouble) / power
+    want = np.asarray(f(first, second, axis=-1)).astype(np.longdouble)
+    slack = ulp(0.0, x.dtype) * 8 * (1 + np.abs(second.astype(float)).max()) + (x.dtype.itemsize == 2) * ulp(
+        want, x.dtype
+    )
+    assert (np.abs(got - want) <= slack).all(), f"{f} times {power}"
+
+
+@pytest.mark.parametrize("f", OF_TWO, ids=str)
+@given(x=rows(size=25), data=st.data())
+def test_tangents_of_any_size(f, x, data):
+    """Tangents of any magnitude and both signs, whose squares stay finite, many of them 0."""
+    form = math.sqrt(largest(x.dtype)) / 100
+    values = st.floats(-form, form) | st.sampled_from([0.0, -0.0, 1.0, -1.0, form, form])
+    first, second = f.arguments(np.random.default_rng(0), x)
+    drawn = data.draw(hnp.arrays(np.float64, second.shape, elements=values))
+    arrays = (first, np.asarray(drawn).astype(x.dtype))
+    f.check(f(*arrays, axis=-1), x.dtype, *arrays)
+
+
+@st.composite
+def losses(draw):
+    """Draw (logits, target, keywords) of a loss, the classes along the last axis."""
+    dtype = draw(st.sampled_from(FLOATS))
+    shape = draw(hnp.array_shapes(min_dims=1, max_dims=3, max_side=6))
+    scale = draw(st.sampled_from([0.1, 3.0, 30.0]))
+    rng = draw(generators)
+    x, n, reduced = rng.normal(0, scale, shape).astype(dtype), shape[-1], shape[:-1]
+    target = rng.integers(0, n, reduced)
+    call = {"reduction": draw(st.sampled_from(["mean", "sum", "none"]))}
+    ways = {
+        "weight": lambda: rng.uniform(0.1, 3, n),
+        "sample_weight": lambda: rng.uniform(0.1, 3, reduced),
+        "label_smoothing": lambda: draw(st.sampled_from([0.1, 0.5, 1.0])),
+        "temperature": lambda: rng.uniform(0.3, 3, reduced),
+        "z_loss": lambda: draw(st.sampled_from([1e-4, 0.3])),
+        "softcap": lambda: draw(st.sampled_from([2.0, 30.0])),
+        "ignore_index": lambda: draw(st.integers(-1, n)),
+    }
+    for name in draw(st.lists(st.sampled_from(sorted(ways)), max_size=4, unique=True)):
+        call[name] = ways[name]()
+    if "ignore_index" not in call and draw(st.booleans()):
+        target = rng.uniform(0, 1, shape) * (rng.random(shape) < 0.7)
+    if draw(st.booleans()):
+        call["where"] = rng.random(shape) < 0.8
+        if target.dtype.kind == "f":
+            target = np.where(call["where"], target, 0)
+    return x, target, call
+
+
+@given(case=losses())
+def test_any_loss(case):
+    """Any set of keywords: the loss and its gradient near the oracle's, the Hessian's product where there is one."""
+    x, target, call = case
+    cross_entropy.check(x, target, **call)
+    if not {"z_loss", "softcap"} & set(call):
+        cross_entropy.check_hvp(x, target, np.flip(x, axis=-1), **call)
+
+
+@given(case=losses(), data=st.data())
+def test_any_layout_of_a_loss(case, data):
+    """The class axis anywhere, batches in any order, any part of the batch: each row keeps its bits."""
+    x, target, call = case
+    call["reduction"] = "none"
+    loss, gradient = softmax_rs.cross_entropy_with_grad(x, target, **call)
+    axis = data.draw(st.integers(0, x.ndim - 1))
+
+    def moved(value):
+        return np.moveaxis(value, -1, axis) if np.shape(value) == x.shape else value
+
+    there = softmax_rs.cross_entropy_with_grad(
+        moved(x), moved(target), axis=axis, **{k: moved(v) for k, v in call.items()}
+    )
+    assert_same_bits(there[0], loss, f"axis {axis}")
+    assert_same_bits(there[1], moved(gradient), f"axis {axis}")
+    if x.ndim > 1:
+
+        def flipped(value):
+            return value[::-1] if np.ndim(value) and np.shape(value)[: x.ndim - 1] == x.shape[:-1] else value
+
+        kept = {k: v if k == "weight" else flipped(v) for k, v in call.items()}
+        there = softmax_rs.cross_entropy_with_grad(x[::-1], flipped(target), **kept)
+        assert_same_bits(there[0], loss[::-1], "batch reversed")
+        assert_same_bits(there[1], gradient[::-1], "batch reversed")
+
+
+@given(x=rows(size=30, bound=300), data=st.data())
+def test_loss_and_gradient_of_index_targets(x, data):
+    """No loss is negative, the gradient is so only at the target; the largest logit costs least."""
+    target = data.draw(st.integers(0, x.size - 1))
+    loss, gradient = softmax_rs.cross_entropy_with_grad(x, target)
+    others = np.arange(x.size) != target
+    assert loss >= 0 and gradient[target] <= 0 and (gradient[others] >= 0).all()
+    assert loss >= softmax_rs.cross_entropy(x, int(np.argmax(x)))
+    assert (gradient[others].astype(float) <= 1).all() and gradient[target] >= -1

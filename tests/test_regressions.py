@@ -8,7 +8,18 @@ import numpy as np
 import pytest
 
 from children import run
-from softmax_rs import log_softmax, logsumexp, softmax
+from softmax_rs import (
+    cross_entropy_hvp,
+    cross_entropy_with_grad,
+    log_softmax,
+    log_softmax_backward,
+    log_softmax_jvp,
+    log_softmax_vjp,
+    logsumexp,
+    softmax,
+    softmax_backward,
+    softmax_vjp,
+)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -40,19 +51,52 @@ def test_empty_simd_variable_is_none():
 @pytest.mark.skipif(
     platform.libc_ver()[0] != "glibc", reason="the rounding direction is set through glibc's fesetround"
 )
-@pytest.mark.parametrize("f", [softmax, log_softmax], ids=lambda f: f.__name__)
+@pytest.mark.parametrize(
+    "f",
+    [
+        softmax,
+        log_softmax,
+        softmax_vjp,
+        log_softmax_vjp,
+        log_softmax_jvp,
+        softmax_backward,
+        log_softmax_backward,
+        cross_entropy_with_grad,
+        cross_entropy_hvp,
+    ],
+    ids=lambda f: f.__name__,
+)
 def test_the_callers_rounding_direction_changes_no_bit(f, rng):
     """Also not through the constants of a temperature, which are computed outside of the kernels."""
     libm = ctypes.CDLL(ctypes.util.find_library("m"))
     directions = {"x86_64": (0x400, 0x800, 0xC00)}.get(platform.machine(), (0x400000, 0x800000, 0xC00000))
     for dtype in (np.float16, np.float32, np.float64):
         x = rng.normal(0, 20, (20, 100)).astype(dtype)
+        keywords, arrays = {}, [x]
+        if f is cross_entropy_with_grad:
+            keywords = {"z_loss": 0.3, "softcap": 30.0}
+        if f in (cross_entropy_with_grad, cross_entropy_hvp):
+            keywords |= {
+                "weight": rng.uniform(1, 3, 100),
+                "sample_weight": rng.uniform(1, 3, 20),
+                "label_smoothing": 0.1,
+            }
+            arrays += [rng.integers(0, 100, 20)]
+        if f not in (softmax, log_softmax, cross_entropy_with_grad):
+            arrays += [rng.normal(0, 1, x.shape).astype(dtype)]
+        if f in (softmax_backward, log_softmax_backward):
+            arrays[0] = (softmax if f is softmax_backward else log_softmax)(x)
+
+        def call(t, keywords=keywords, arrays=arrays):
+            result = f(*arrays, temperature=t, **keywords)
+            return b"".join(r.tobytes() for r in (result if isinstance(result, tuple) else (result,)))
+
         for t in (1, 0.7, 123.4, 1e-3):
-            expected = f(x, temperature=t).tobytes()
+            expected = call(t)
             for direction in directions:
                 assert libm.fesetround(direction) == 0
                 try:
-                    got = f(x, temperature=t).tobytes()
+                    got = call(t)
                     found = libm.fegetround()
                 finally:
                     libm.fesetround(0)

@@ -18,6 +18,14 @@ SOFTMAX_LIMIT = {FLOAT32: 3.0, FLOAT64: 3.5}
 LOG_SOFTMAX_LIMIT = {FLOAT32: (2.75, 1.5), FLOAT64: (3.5, 2.0)}  # (short rows, LONG rows)
 LOGSUMEXP_LIMIT = {FLOAT32: (2.0, 1.0), FLOAT64: (3.0, 2.0)}
 CANCELLED_LIMIT = 8.0  # float32 logsumexp, in ULPs of the result itself, where m and log1p(s) cancel
+# Products, in ULPs of the sum of the absolute values of their terms: reference.py's `..._scale`.
+DERIVATIVE_LIMIT = {FLOAT32: 6.0, FLOAT64: 6.0}
+# Gradient of cross entropy: of index targets, of the component itself; with probabilities, smoothing or z_loss, of the
+# largest of its terms.
+GRADIENT_LIMIT = {FLOAT32: 3.5, FLOAT64: 4.0}
+DENSE_GRADIENT_LIMIT = {FLOAT32: 4.0, FLOAT64: 5.0}
+LOSS_LIMIT = {FLOAT32: 4.0, FLOAT64: 5.0}  # of any loss, in ULPs of the absolute values of its terms
+SOFTCAP_LIMIT = 4.0  # the derivative of the cap
 
 
 @dataclass(frozen=True)
@@ -80,11 +88,16 @@ def error(actual, expected, dtype, scale=None):
     return np.where(wrong, np.inf, distance / ulp(want if scale is None else scale, dtype))
 
 
+def with_half_limit(limit, expected, scale, dtype):
+    """Return the limit of float16 and bfloat16: one rounding, and what float32 leaves (`limit` ULPs of `scale`)."""
+    return HALF_LIMIT + limit * ulp(scale, FLOAT32) / ulp(expected, dtype)
+
+
 def assert_close(actual, expected, dtype, limit, *, scale=None, rows=None, label=""):
     """Fail with the worst element (input, actual, expected, ULPs) where the error exceeds `limit` ULPs.
 
-    `limit` and `scale` may be arrays. `rows` holds the logits, a row along its last axis, the row's index first.
-    Returns the largest error in ULPs.
+    `limit` and `scale` may be arrays. `rows` holds the logits, a row along its last axis, the row's index first, or is
+    a tuple of them and what stands beside them. Returns the largest error in ULPs.
     """
     assert np.shape(actual) == np.shape(expected), f"{label}: shape {np.shape(actual)}, not {np.shape(expected)}"
     if np.size(expected) == 0:
@@ -96,10 +109,12 @@ def assert_close(actual, expected, dtype, limit, *, scale=None, rows=None, label
         lines = [f"{label}: {wrong[at]:.4g} ULP, allowed {np.broadcast_to(limit, excess.shape)[at]:.4g}, at {at}"]
         lines += [f"  actual   {np.asarray(actual)[at]!r}", f"  expected {np.asarray(expected)[at]!r}"]
         if rows is not None:
-            row = np.asarray(rows)[at[: np.ndim(rows) - 1]]
-            lines += [f"  row of {row.size}: {row[:12].tolist()}{' ...' if row.size > 12 else ''}"]
-            if len(at) == np.ndim(rows):
-                lines += [f"  input    {float(row[at[-1]]).hex()} = {row[at[-1]]!r}, row's maximum {row.max()!r}"]
+            rows = rows if isinstance(rows, tuple) else (rows,)
+            for array in rows:
+                row = np.atleast_1d(np.asarray(array)[at[: np.ndim(rows[0]) - 1]])
+                lines += [f"  row of {row.size}: {row[:12].tolist()}{' ...' if row.size > 12 else ''}"]
+                if len(at) == np.ndim(array):
+                    lines += [f"  input    {float(row[at[-1]]).hex()} = {row[at[-1]]!r}, row's maximum {row.max()!r}"]
         raise AssertionError("\n".join(lines))
     return float(wrong.max())
 

@@ -116,8 +116,9 @@ impl From<Error> for Fault {
 /// As for [`crate::run`], with the array of the derivative as `out`. Lengths are as stated; `softcap` is positive and
 /// finite.
 pub unsafe fn cross_entropy(call: &CrossEntropy<'_>, control: &dyn Control) -> Result<Loss, Fault> {
+    let level = simd::active()?;
     // SAFETY: passed on.
-    unsafe { run(simd::active()?, call, control) }
+    simd::with_default_mode(|| unsafe { run(level, call, control) })
 }
 
 /// As [`cross_entropy`], at a level of choice.
@@ -132,8 +133,9 @@ pub unsafe fn cross_entropy_at(
     call: &CrossEntropy<'_>,
     control: &dyn Control,
 ) -> Result<Loss, Fault> {
+    let level = simd::supported(level)?;
     // SAFETY: passed on.
-    unsafe { run(simd::supported(level)?, call, control) }
+    simd::with_default_mode(|| unsafe { run(level, call, control) })
 }
 
 unsafe fn run(level: simd::Supported, call: &CrossEntropy<'_>, control: &dyn Control) -> Result<Loss, Fault> {
@@ -146,11 +148,8 @@ unsafe fn run(level: simd::Supported, call: &CrossEntropy<'_>, control: &dyn Con
         Cotangent::One(g) => (g, &[]),
         Cotangent::Rows(g) => (1.0, g),
     };
-    let per = |count: f64| match call.reduction {
-        Reduction::Mean if count == 0.0 => f64::NAN,
-        Reduction::Mean => cotangent / count,
-        _ => cotangent,
-    };
+    // 0 / 0, and what is divided by it, is NaN.
+    let divisor = |count: f64| if count == 0.0 { f64::NAN } else { count };
     let is_dense = matches!(call.target, Target::Probabilities(_)) || call.label_smoothing > 0.0;
     let is_hessian = matches!(call.derivative, Derivative::Hessian(..));
     // Where an element of a vector is blended of targets and weights, the row's weight is the sample's alone.
@@ -173,12 +172,13 @@ unsafe fn run(level: simd::Supported, call: &CrossEntropy<'_>, control: &dyn Con
         classes: &rows.classes,
         weights,
         cotangents,
-        scale: per(count),
+        scale: cotangent,
+        divisor: divisor(count),
         hessian: is_hessian,
         square: has_square.then(|| Square {
             coefficient: call.z_loss,
             weights: call.sample_weight,
-            scale: per(square_count),
+            divisor: divisor(square_count),
         }),
         blend: (is_dense && !is_hessian && is_blended).then_some(Blend {
             keep: 1.0 - call.label_smoothing,

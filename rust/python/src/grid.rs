@@ -209,11 +209,13 @@ pub fn for_each(shape: &[usize], strides: &[isize], from: isize, visit: &mut imp
 /// exist yet it may, and then it is simply very large.
 #[inline(always)]
 pub fn count(shape: &[usize]) -> usize {
-    if shape.contains(&0) {
-        0
-    } else {
-        shape.iter().fold(1, |product, &n| product.saturating_mul(n))
-    }
+    shape.iter().fold(1, |product, &n| product.saturating_mul(n))
+}
+
+/// Whether two shapes are the same. (`==` would call memcmp, which takes longer than comparing the few lengths.)
+#[inline(always)]
+pub fn same(a: &[usize], b: &[usize]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a == b)
 }
 
 /// Writes a shape (or strides) as Python does: `()`, `(3,)`, `(2, 3)`.

@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 use softmax_core::{Array as Operand, Dtype, Temperature};
 
 use crate::error;
-use crate::grid::{Axes, Grid, broadcast, count, for_each};
+use crate::grid::{Axes, Grid, broadcast, count, for_each, same};
 
 /// One number, or an array of them in C order.
 pub enum Numbers {
@@ -48,7 +48,7 @@ impl Numbers {
         };
         let mut all = Vec::new();
         all.try_reserve_exact(count(shape)).map_err(|_| error::memory())?;
-        if *self.shape() == *shape {
+        if same(self.shape(), shape) {
             all.extend_from_slice(values);
         } else {
             for_each(shape, &strides, 0, &mut |i| all.push(values[i.cast_unsigned()]));

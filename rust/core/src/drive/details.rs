@@ -9,8 +9,9 @@ pub(crate) struct Details<'a> {
     pub(crate) weights: &'a [f64],
     /// What the derivative of each row is multiplied with beside. Empty: 1.
     pub(crate) cotangents: &'a [f64],
-    /// What all derivatives are multiplied with.
+    /// What all derivatives are multiplied with, and what they are divided by.
     pub(crate) scale: f64,
+    pub(crate) divisor: f64,
     /// Whether derivatives are second ones: over the temperature once more.
     pub(crate) hessian: bool,
     /// The squared logsumexp.
@@ -29,8 +30,8 @@ pub(crate) struct Square<'a> {
     pub(crate) coefficient: f64,
     /// For each row. Empty: 1.
     pub(crate) weights: &'a [f64],
-    /// What its derivatives are multiplied with.
-    pub(crate) scale: f64,
+    /// What its derivatives are divided by.
+    pub(crate) divisor: f64,
 }
 
 /// `weight_i (keep target_i + spread / n)`, with n the number of classes that take part.
@@ -62,6 +63,7 @@ impl Details<'_> {
         weights: &[],
         cotangents: &[],
         scale: 1.0,
+        divisor: 1.0,
         hessian: false,
         square: None,
         blend: None,
@@ -74,6 +76,7 @@ impl Details<'_> {
         !self.weights.is_empty()
             || !self.cotangents.is_empty()
             || self.scale.to_bits() != 1.0_f64.to_bits()
+            || self.divisor.to_bits() != 1.0_f64.to_bits()
             || self.hessian
             || self.square.is_some()
     }

@@ -9,7 +9,7 @@ use std::cell::UnsafeCell;
 use std::ops::Range;
 
 use super::plan::Place;
-use super::rows::{fill, has_nan, move_row, scale_row, second_of};
+use super::rows::{fill, has_nan, move_row, one_nan, scale_row, second_of};
 use super::stage::{degenerate, total};
 use super::{Call, Kind, Move, Step, Task, cancels, pack};
 use crate::element::Stored;
@@ -172,7 +172,7 @@ impl<T: Stored> Long<T> {
         for k in 0..SUMS {
             sums[k] = total(Vector::splat(s, state.sums[k][0]), Vector::splat(s, state.sums[k][1]));
         }
-        let given = call.given(self.place);
+        let (given, _) = call.given(self.place);
         Stats {
             max: Vector::splat(s, state.max),
             temperature: Vector::splat(s, call.plan.temperature(self.place)),
@@ -239,7 +239,7 @@ unsafe fn row<T: Stored, O: RowOp>(call: &Call<'_, T, O>, place: Place, control:
             params[0] = T::from_f64(call.op.row::<_, f64>(&stats)[0].lane(0));
         }
         long.params = params;
-        long.octaves = call.octaves(place).1;
+        long.octaves = call.octaves(place).1 + call.given(place).1;
         if O::FROM == From::Nothing && wants_losses {
             return Ok(());
         }
@@ -710,7 +710,9 @@ pub(super) unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     // SAFETY: the caller's promise.
     unsafe {
         if O::FROM == From::Nothing {
-            let value = if has_results {
+            let value = if has_results && long.params[0].is_nan() {
+                T::NAN
+            } else if has_results {
                 long.params[0]
             } else {
                 degenerate(call, long.place, T::from_f64(max))
@@ -749,6 +751,9 @@ pub(super) unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp>(
                 }
                 if long.octaves != 0 {
                     scale_row(y, len, long.octaves);
+                }
+                if O::SUMS > 0 || call.given {
+                    one_nan(y, len);
                 }
             } else {
                 fill(y, len, T::NAN);

@@ -7,7 +7,7 @@
 
 use super::pack::{self, load_some, store_some};
 use super::plan::{Place, Plan};
-use super::rows::second_of;
+use super::rows::{one_nan, second_of};
 use super::stage::{Access, Found, Known, Stage};
 use super::{Call, Move};
 use crate::element::{Element, Stored, Visitor};
@@ -255,6 +255,9 @@ impl<'a, T: Stored> Panel<'a, T> {
                         self.scale(l, known.octaves[l]);
                     }
                 }
+            }
+            if known.doubtful {
+                one_nan(self.data, n * T::LANES);
             }
             let has_skips = !self.plan.details.classes.is_empty();
             if known.special || has_skips {

@@ -59,7 +59,7 @@ pub(crate) struct Plan<'a> {
     pub(crate) details: &'a Details<'a>,
     /// What `x` is where the mask is false.
     pub(crate) blank: f64,
-    /// Whether the second array is read from its first element that takes part: then it is that where the mask is false.
+    /// Whether the second array, where the mask is false, is its first element that takes part.
     pub(crate) extends_second: bool,
     /// Kept axes, then reduced axes: no axis of length 1, none that could be joined with its neighbour.
     axes: Vec<Axis>,
@@ -143,7 +143,7 @@ impl<'a> Plan<'a> {
             problem,
             details,
             blank: O::BLANK,
-            extends_second: !O::SCORES,
+            extends_second: O::EXTENDS,
             axes,
             kept,
             only,

@@ -357,6 +357,9 @@ unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp>(
                 if O::DERIVES && known.octaves[i] != 0 {
                     scale_row(y, n, known.octaves[i]);
                 }
+                if known.doubtful {
+                    one_nan(y, n);
+                }
             }
             if !call.out_in_place {
                 pack::unpack(s, &call.plan, batch.places[i], 0, n, y, T::from_f64(O::MASKED));
@@ -509,6 +512,23 @@ pub(super) unsafe fn scale_row<T: Stored>(y: *mut T, n: usize, octaves: i32) {
             y.add(j)
                 .write_unaligned(T::scaled_difference(y.add(j).read_unaligned(), T::ZERO, -octaves))
         };
+    }
+}
+
+/// Makes each NaN the one that results hold.
+///
+/// # Safety
+/// `y` is valid for reading and writing `n` elements.
+#[cold]
+#[inline(never)]
+pub(super) unsafe fn one_nan<T: Stored>(y: *mut T, n: usize) {
+    for j in 0..n {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if y.add(j).read_unaligned().is_nan() {
+                y.add(j).write_unaligned(T::NAN);
+            }
+        }
     }
 }
 

@@ -159,11 +159,13 @@ impl<S: Isa + Simd<T>, T: Stored> Stage<S, T> {
     ) -> Known<S, T> {
         let [own, own_rest] = self.exp.pair(self.pivot);
         let max = Vector::from_lanes(s, &self.max);
+        let mut octaves = self.octaves;
         let given = if call.given {
-            Some(given(call, access, count))
+            Some(given(call, access, count, &mut octaves))
         } else {
             None
         };
+        let mut doubtful = Vector::zero(s);
         let mut params = [[Vector::zero(s); 6]; 2];
         let mut losses = [Lanes([0.0; 16]); 2];
         let mut special = self.special;
@@ -224,6 +226,10 @@ impl<S: Isa + Simd<T>, T: Stored> Stage<S, T> {
                         },
                     },
                 };
+                // What is infinite or NaN makes NaN of itself less itself.
+                for v in [stats.picked, stats.given.factor].into_iter().chain(sums) {
+                    doubtful = doubtful + (v - v);
+                }
                 if call.plan.details.losses.is_some() {
                     let of_rows = call.op.losses(&stats);
                     // SAFETY: eight of sixteen lanes.
@@ -242,7 +248,8 @@ impl<S: Isa + Simd<T>, T: Stored> Stage<S, T> {
         let mut known = Known {
             params: narrow,
             max: self.max,
-            octaves: self.octaves,
+            octaves,
+            doubtful: (O::SUMS > 0 || call.given) && doubtful.any_nan(),
             special,
         };
         if special {
@@ -318,7 +325,12 @@ impl LossRows {
 
 /// The numbers that come with rows.
 #[inline(never)]
-fn given<T: Stored, O: RowOp>(call: &Call<'_, T, O>, access: &impl Access<T>, count: usize) -> Given<Lanes<f64>> {
+fn given<T: Stored, O: RowOp>(
+    call: &Call<'_, T, O>,
+    access: &impl Access<T>,
+    count: usize,
+    octaves: &mut [i32; 16],
+) -> Given<Lanes<f64>> {
     let mut given = Given {
         weight: Lanes([1.0; 16]),
         factor: Lanes([1.0; 16]),
@@ -326,7 +338,8 @@ fn given<T: Stored, O: RowOp>(call: &Call<'_, T, O>, access: &impl Access<T>, co
         square_factor: Lanes([0.0; 16]),
     };
     for l in 0..count {
-        let of = call.given(access.place(l));
+        let (of, more) = call.given(access.place(l));
+        octaves[l] += more;
         given.weight.0[l] = of.weight;
         given.factor.0[l] = of.factor;
         given.square.0[l] = of.square;
@@ -341,10 +354,13 @@ impl<T: Stored, O: RowOp> Call<'_, T, O> {
     #[inline(always)]
     pub(super) fn octaves(&self, place: Place) -> (f64, i32) {
         let temperature = self.plan.temperature(place);
-        if (1.0 / T::TEMPERATURE_LIMIT..=T::TEMPERATURE_LIMIT).contains(&temperature) || !O::DERIVES {
+        // 1 / T comes together with the inverse of a sum of exponentials, which may have a hundred octaves itself.
+        let [low, high] = T::DIVISORS;
+        let power = if self.plan.details.hessian { 2 } else { 1 };
+        let octaves = exponent(temperature);
+        if (low..=high).contains(&(power * octaves)) || !O::DERIVES {
             return (temperature, 0);
         }
-        let octaves = exponent(temperature);
         let scaled = temperature * pow2(-octaves / 2) * pow2(-octaves - -octaves / 2);
         (
             scaled,
@@ -356,12 +372,12 @@ impl<T: Stored, O: RowOp> Call<'_, T, O> {
         )
     }
 
-    /// The numbers that come with a row.
-    pub(super) fn given(&self, place: Place) -> Given<f64> {
+    /// The numbers that come with a row, factors but for a power of two, whose exponent comes with them.
+    pub(super) fn given(&self, place: Place) -> (Given<f64>, i32) {
         let details = self.plan.details;
         let weight = of_row(details.weights, place.row);
         let cotangent = of_row(details.cotangents, place.row);
-        let mut factor = weight * cotangent * details.scale;
+        let mut factor = weight * cotangent * details.scale / details.divisor;
         if details.hessian {
             factor /= self.octaves(place).0;
         }
@@ -373,9 +389,16 @@ impl<T: Stored, O: RowOp> Call<'_, T, O> {
         };
         if let Some(of) = details.square {
             given.square = of.coefficient * of_row(of.weights, place.row);
-            given.square_factor = 2.0 * given.square * cotangent * of.scale;
+            given.square_factor = 2.0 * given.square * cotangent * details.scale / of.divisor;
         }
-        given
+        let octaves = exponent(given.factor.abs());
+        if given.factor == 0.0 || !given.factor.is_finite() || -T::DIVISORS[1] < octaves {
+            return (given, 0);
+        }
+        for factor in [&mut given.factor, &mut given.square_factor] {
+            *factor = *factor * pow2(-octaves / 2) * pow2(-octaves - -octaves / 2);
+        }
+        (given, octaves)
     }
 }
 
@@ -450,6 +473,9 @@ pub(super) struct Known<S: Isa + Simd<T>, T: Float> {
     pub(super) max: Lanes<T>,
     /// Exponents of the powers of two that results are multiplied with.
     pub(super) octaves: [i32; 16],
+    /// Whether there may be a NaN in the results of rows that have probabilities: then all are made the one that results
+    /// hold.
+    pub(super) doubtful: bool,
     /// Whether a maximum is infinite or NaN.
     pub(super) special: bool,
 }
@@ -487,6 +513,8 @@ impl<S: Isa + Simd<T>, T: Stored> Known<S, T> {
             unsafe {
                 if self.is_nan(l) {
                     value = degenerate(call, access.place(l), max);
+                } else if value.is_nan() {
+                    value = T::NAN;
                 } else if O::REFINED && cancels(max.to_f64(), value, logs.0[l]) {
                     value = long::refined(call, access.place(l), scratch);
                 }

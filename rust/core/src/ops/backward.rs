@@ -21,6 +21,7 @@ impl RowOp for SoftmaxBackward {
     const MASKED: f64 = 0.0;
     const DERIVES: bool = true;
     const BLANK: f64 = 0.0;
+    const EXTENDS: bool = true;
     const SCORES: bool = false;
     const SECOND: bool = true;
     const SUMS: usize = 1;
@@ -41,8 +42,9 @@ impl RowOp for SoftmaxBackward {
 
     #[inline(always)]
     fn finish<S: Simd<T>, T: Float>(self, p: &Params<Vector<S, T>>, y: Vector<S, T>, b: Vector<S, T>) -> Vector<S, T> {
-        let v = y * ((b - p[0]) - p[1]);
-        v.mul_add(p[2], v * p[3])
+        // (Probabilities may be subnormal, where a product with them loses digits: 1 / T comes first.)
+        let v = (b - p[0]) - p[1];
+        y * v.mul_add(p[2], v * p[3])
     }
 }
 
@@ -52,7 +54,7 @@ pub(crate) struct LogSoftmaxBackward;
 
 impl RowOp for LogSoftmaxBackward {
     const FROM: From = From::Exp;
-    const PARAMS: usize = 5;
+    const PARAMS: usize = 6;
     const MASKED: f64 = 0.0;
     const DERIVES: bool = true;
     const SCORES: bool = false;
@@ -61,7 +63,7 @@ impl RowOp for LogSoftmaxBackward {
     const VANISHES: bool = true;
     const PICK: Pick = Pick::Peak;
     const SATURATED: f64 = -std::f64::consts::LN_2;
-    const FIX: Option<usize> = Some(4);
+    const FIX: Option<usize> = Some(5);
 
     #[inline(always)]
     fn add<S: Simd<T>, T: Float>(self, sums: &mut [Vector<S, T>; SUMS], of: &Elements<S, T>) {
@@ -73,16 +75,25 @@ impl RowOp for LogSoftmaxBackward {
         let one = Vector::splat(stats.sum.1, 1.0);
         let [others, at_max, _] = stats.sums;
         // The exponential of 0 is all there is in the sum of exponentials.
-        let [hi, lo] = stats.scale::<T>(others + at_max);
+        let [hi, lo] = stats.split_inverse_total::<T>();
         let [inverse, inverse_lo] = stats.split_inverse_temperature::<T>();
         let minus_rest = expm1(stats.max);
-        let others = others + (at_max - stats.picked);
-        let at_peak = Vector::zero(one.1) - (stats.picked * minus_rest + (one + minus_rest) * others);
-        [hi, lo, inverse, inverse_lo, at_peak * stats.inverse_temperature(), one]
+        let others_sum = others + (at_max - stats.picked);
+        let at_peak = Vector::zero(one.1) - (stats.picked * minus_rest + (one + minus_rest) * others_sum);
+        [
+            hi,
+            lo,
+            others + at_max,
+            inverse,
+            inverse_lo,
+            at_peak * stats.inverse_temperature(),
+        ]
     }
 
     #[inline(always)]
     fn finish<S: Simd<T>, T: Float>(self, p: &Params<Vector<S, T>>, e: Vector<S, T>, b: Vector<S, T>) -> Vector<S, T> {
-        finish_cotangent(p, e, b)
+        let result = finish_cotangent(p, e, b);
+        // (A NaN among the logarithms shows in no sum.)
+        result.select(result.equal(result), Vector::splat(e.1, T::NAN))
     }
 }

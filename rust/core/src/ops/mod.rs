@@ -234,6 +234,13 @@ impl<S: Isa> Stats<S> {
         [hi, hi * left]
     }
 
+    /// The same as the sum of two of `T`, each of which keeps all its digits.
+    #[inline(always)]
+    pub(crate) fn split_inverse_total<T: Float>(&self) -> [Vector<S, f64>; 2] {
+        let [hi, lo] = self.inverse_total();
+        T::split(self.sum.1, hi, lo)
+    }
+
     /// s / (1 + s) and 1 / (1 + s), with s the tail: what is left of the probability at the maximum, and that itself.
     #[inline(always)]
     pub(crate) fn shares(&self) -> [Vector<S, f64>; 2] {
@@ -254,11 +261,15 @@ impl<S: Isa> Stats<S> {
     pub(crate) fn scale<T: Float>(&self, factor: Vector<S, f64>) -> [Vector<S, f64>; 2] {
         let s = self.sum.1;
         let [hi, lo] = self.inverse_total();
-        let factor = factor * self.inverse_temperature();
-        let product = hi * factor;
+        // factor / T, with what the division left.
+        let quotient = factor.div(self.scaled_temperature);
+        let left = quotient
+            .fused_neg_mul_add(self.scaled_temperature, factor)
+            .div(self.scaled_temperature);
+        let product = hi * quotient;
         let zero = Vector::zero(s);
-        let lost = hi.fused_neg_mul_add(factor, product);
-        let [hi, lo] = T::split(s, product, lo * factor - lost);
+        let lost = hi.fused_neg_mul_add(quotient, product);
+        let [hi, lo] = T::split(s, product, (lo * quotient + hi * left) - lost);
         // Infinite factors have no low part.
         [hi, lo.select(lo.equal(lo), zero)]
     }
@@ -326,6 +337,8 @@ pub(crate) trait RowOp: Copy + Send + Sync + 'static {
     const MASKED: f64;
     /// What `x` is taken for where `where` is false.
     const BLANK: f64 = f64::NEG_INFINITY;
+    /// Whether the second row's first element counts: then, where `where` is false, it is the first that does.
+    const EXTENDS: bool = false;
     /// Whether `x` holds scores, to be exponentiated; else a saved result, whose exponential (if any) is `finish`'s.
     const SCORES: bool = true;
     /// Whether there is a second row.

@@ -132,28 +132,28 @@ pub(super) fn add_apart<S: Simd<T>, T: Float>(sums: &mut [Vector<S, T>; SUMS], o
     sums[1] = sums[1].add_where(of.x.equal(of.m), of.b);
 }
 
-/// (g_i - e_i sum_j g_j / sum_j e_j) / T, with `e_scale` the pair that e_i is multiplied with.
+/// (g_i - p_i sum_j g_j) / T.
 #[inline(always)]
 pub(super) fn finish_cotangent<S: Simd<T>, T: Float>(
     p: &Params<Vector<S, T>>,
     e: Vector<S, T>,
     g: Vector<S, T>,
 ) -> Vector<S, T> {
-    let [hi, lo, inverse, inverse_lo, ..] = *p;
-    let part = e.mul_add(hi, e * lo);
-    g.mul_add(inverse, g * inverse_lo - part)
+    let [hi, lo, sum, inverse, inverse_lo, _] = *p;
+    let v = e.mul_add(hi, e * lo).fused_neg_mul_add(sum, g);
+    v.mul_add(inverse, v * inverse_lo)
 }
 
 impl RowOp for LogSoftmaxVjp {
     const FROM: From = From::Exp;
-    const PARAMS: usize = 5;
+    const PARAMS: usize = 6;
     const MASKED: f64 = 0.0;
     const DERIVES: bool = true;
     const SECOND: bool = true;
     const SUMS: usize = 2;
     const VANISHES: bool = true;
     const PICK: Pick = Pick::Peak;
-    const FIX: Option<usize> = Some(4);
+    const FIX: Option<usize> = Some(5);
 
     #[inline(always)]
     fn add<S: Simd<T>, T: Float>(self, sums: &mut [Vector<S, T>; SUMS], of: &Elements<S, T>) {
@@ -164,13 +164,14 @@ impl RowOp for LogSoftmaxVjp {
     fn row<S: Isa, T: Float>(self, stats: &Stats<S>) -> Params<Vector<S, f64>> {
         let one = Vector::splat(stats.sum.1, 1.0);
         let [others, at_max, _] = stats.sums;
-        let [hi, lo] = stats.scale::<T>(others + at_max);
+        let [hi, lo] = stats.split_inverse_total::<T>();
+        let sum = others + at_max;
         let [inverse, inverse_lo] = stats.split_inverse_temperature::<T>();
         let [s, s_rest] = stats.tail();
         let tail = s + s_rest;
         let others = others + (at_max - stats.picked);
         let at_peak = (stats.picked * tail - others).div(one + tail) * stats.inverse_temperature();
-        [hi, lo, inverse, inverse_lo, at_peak, one]
+        [hi, lo, sum, inverse, inverse_lo, at_peak]
     }
 
     #[inline(always)]

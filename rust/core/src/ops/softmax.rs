@@ -20,8 +20,7 @@ impl RowOp for Softmax {
     fn row<S: Isa, T: Float>(self, stats: &Stats<S>) -> Params<Vector<S, f64>> {
         let s = stats.sum.1;
         let zero = Vector::zero(s);
-        let [hi, lo] = stats.inverse_total();
-        let [hi, lo] = T::split(s, hi, lo);
+        let [hi, lo] = stats.split_inverse_total::<T>();
         [hi, lo, zero, zero, zero, zero]
     }
 

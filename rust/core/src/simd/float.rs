@@ -48,6 +48,9 @@ pub(crate) trait Float:
     /// low part of the inverse stays below 1, so that its product with any finite number is finite.
     const TEMPERATURE_LIMIT: f64;
 
+    /// Exponents of what a derivative may be divided by at once; what is beyond is divided by in the end.
+    const DIVISORS: [i32; 2];
+
     /// The bits of the mantissa.
     const MANTISSA_MASK: Self;
     /// Bits to add to those of x in [1/2, 1] so that the exponent field turns at sqrt(1/2): 1 - sqrt(1/2), as bits.
@@ -183,6 +186,7 @@ impl Float for f32 {
     const SHALLOW_CUT: f64 = 107.0;
     const SHIFT_LIMIT: f64 = 2.3e6;
     const TEMPERATURE_LIMIT: f64 = 65536.0;
+    const DIVISORS: [i32; 2] = [-100, 30];
 
     const MANTISSA_MASK: Self = Self::from_bits(0x007f_ffff);
     const SQRT_HALF_OFFSET: Self = Self::from_bits(0x3f80_0000 - 0x3f35_04f3);
@@ -314,6 +318,7 @@ impl Float for f64 {
     const SHALLOW_CUT: f64 = 748.0;
     const SHIFT_LIMIT: f64 = 7.0e13; // 2^46
     const TEMPERATURE_LIMIT: f64 = 1.0e15;
+    const DIVISORS: [i32; 2] = [-900, 700];
 
     const MANTISSA_MASK: Self = Self::from_bits(0x000f_ffff_ffff_ffff);
     const SQRT_HALF_OFFSET: Self = Self::from_bits(0x3ff0_0000_0000_0000 - 0x3fe6_a09e_667f_3bcd);

@@ -60,7 +60,14 @@ macro_rules! targets {
             #[inline(always)]
             unsafe fn dispatch_unchecked<T: Float, K: Kernel<T>>(self, kernel: K) -> K::Out {
                 match self {
-                    Self::Portable => T::enter(Portable::new(), kernel),
+                    Self::Portable => {
+                        // One function, as for the others: not a copy in everything that dispatches.
+                        #[inline(never)]
+                        fn compiled<T: Float, K: Kernel<T>>(kernel: K) -> K::Out {
+                            T::enter(Portable::new(), kernel)
+                        }
+                        compiled::<T, K>(kernel)
+                    }
                     $(
                         #[cfg(target_arch = $arch)]
                         Self::$level => {

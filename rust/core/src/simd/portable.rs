@@ -45,10 +45,10 @@ fn fused_neg_mul_add_f64(a: f64, b: f64, c: f64) -> f64 {
     d + (d_error - e)
 }
 
-/// One function per lane.
+/// One function per lane; how it is inlined.
 macro_rules! lanes {
-    ($float:ident, $lanes:literal; $($name:ident($($arg:ident),+) => $body:expr;)+) => {$(
-        #[inline(always)]
+    ($inline:ident, $float:ident, $lanes:literal; $($name:ident($($arg:ident),+) => $body:expr;)+) => {$(
+        #[inline($inline)]
         fn $name(self, $($arg: Self::Reg),+) -> Self::Reg {
             let mut r = [0.0; $lanes];
             for i in 0..$lanes {
@@ -61,11 +61,12 @@ macro_rules! lanes {
 }
 
 macro_rules! portable {
-    ($float:ident, $lanes:literal, $shift:literal, $fused:ident) => {
+    ($float:ident, $uint:ident, $lanes:literal, $shift:literal, $fused:ident, $inline:ident) => {
         // SAFETY: plain Rust; LANES elements are 64 bytes.
         unsafe impl Simd<$float> for Portable {
             type Reg = [$float; $lanes];
-            type Mask = [bool; $lanes];
+            /// All bits or none in each lane: what compilers turn into vector code.
+            type Mask = [$uint; $lanes];
 
             #[inline(always)]
             fn splat(self, x: $float) -> Self::Reg {
@@ -76,7 +77,7 @@ macro_rules! portable {
                 // SAFETY: the caller says so.
                 unsafe { p.cast::<Self::Reg>().read_unaligned() }
             }
-            #[inline(always)]
+            #[inline(never)]
             unsafe fn load_partial(self, p: *const $float, n: usize, fill: $float) -> Self::Reg {
                 let mut r = [fill; $lanes];
                 for i in 0..$lanes {
@@ -92,7 +93,7 @@ macro_rules! portable {
                 // SAFETY: the caller says so.
                 unsafe { p.cast::<Self::Reg>().write_unaligned(r) }
             }
-            #[inline(always)]
+            #[inline(never)]
             unsafe fn store_partial(self, r: Self::Reg, p: *mut $float, n: usize) {
                 for i in 0..$lanes {
                     if i < n {
@@ -101,7 +102,7 @@ macro_rules! portable {
                     }
                 }
             }
-            #[inline(always)]
+            #[inline(never)]
             unsafe fn load_tile(self, rows: &[*const $float; 16], columns: &mut [Self::Reg; 4]) {
                 for c in 0..$lanes / 4 {
                     for l in 0..$lanes {
@@ -110,7 +111,7 @@ macro_rules! portable {
                     }
                 }
             }
-            #[inline(always)]
+            #[inline(never)]
             unsafe fn store_tile(self, columns: &[Self::Reg; 4], rows: &[*mut $float; 16]) {
                 for c in 0..$lanes / 4 {
                     for l in 0..$lanes {
@@ -120,88 +121,103 @@ macro_rules! portable {
                 }
             }
 
-            lanes! { $float, $lanes;
+            lanes! { always, $float, $lanes;
                 add(a, b) => a + b;
                 sub(a, b) => a - b;
                 mul(a, b) => a * b;
-                div(a, b) => a / b;
                 mul_add(a, b, c) => a * b + c;
-                fused_neg_mul_add(a, b, c) => $fused(a, b, c);
                 max(a, b) => if a > b { a } else { b };
                 add_bits(a, b) => $float::from_bits(a.to_bits().wrapping_add(b.to_bits()));
                 and_bits(a, b) => $float::from_bits(a.to_bits() & b.to_bits());
-                exponent(a) => (a.to_bits() >> ($float::MANTISSA_DIGITS - 1)) as $float;
                 shift_to_exponent(a) => $float::from_bits(a.to_bits() << $shift);
+            }
+            // What takes many instructions and is not in float32's hot loops is not inlined everywhere: without that,
+            // this level would be two thirds of all code.
+            lanes! { $inline, $float, $lanes;
+                fused_neg_mul_add(a, b, c) => $fused(a, b, c);
+            }
+            lanes! { never, $float, $lanes;
+                div(a, b) => a / b;
+                exponent(a) => (a.to_bits() >> ($float::MANTISSA_DIGITS - 1)) as $float;
             }
             #[inline(always)]
             fn equal(self, a: Self::Reg, b: Self::Reg) -> Self::Mask {
-                std::array::from_fn(
-                    #[inline(always)]
-                    |i| a[i] == b[i],
-                )
+                let mut m = [0; $lanes];
+                for i in 0..$lanes {
+                    m[i] = if a[i] == b[i] { $uint::MAX } else { 0 };
+                }
+                m
             }
             #[inline(always)]
             fn not_equal(self, a: Self::Reg, b: Self::Reg) -> Self::Mask {
-                std::array::from_fn(
-                    #[inline(always)]
-                    |i| a[i] != b[i],
-                )
+                let mut m = [0; $lanes];
+                for i in 0..$lanes {
+                    m[i] = if a[i] != b[i] { $uint::MAX } else { 0 };
+                }
+                m
             }
             #[inline(always)]
             fn not_less(self, a: Self::Reg, b: Self::Reg) -> Self::Mask {
-                std::array::from_fn(
-                    #[inline(always)]
-                    |i| a[i].is_nan() || b[i].is_nan() || a[i] >= b[i],
-                )
+                let mut m = [0; $lanes];
+                for i in 0..$lanes {
+                    m[i] = if a[i] < b[i] { 0 } else { $uint::MAX };
+                }
+                m
             }
             #[inline(always)]
             fn add_where(self, m: Self::Mask, a: Self::Reg, b: Self::Reg) -> Self::Reg {
-                std::array::from_fn(
-                    #[inline(always)]
-                    |i| if m[i] { a[i] + b[i] } else { a[i] },
-                )
+                let mut r = a;
+                for i in 0..$lanes {
+                    let (sum, kept) = ((a[i] + b[i]).to_bits(), a[i].to_bits());
+                    r[i] = $float::from_bits((sum & m[i]) | (kept & !m[i]));
+                }
+                r
             }
             #[inline(always)]
             fn select(self, m: Self::Mask, a: Self::Reg, b: Self::Reg) -> Self::Reg {
-                std::array::from_fn(
-                    #[inline(always)]
-                    |i| if m[i] { a[i] } else { b[i] },
-                )
+                let mut r = a;
+                for i in 0..$lanes {
+                    r[i] = $float::from_bits((a[i].to_bits() & m[i]) | (b[i].to_bits() & !m[i]));
+                }
+                r
             }
-            #[inline(always)]
+            #[inline(never)]
             fn first(self, n: usize) -> Self::Mask {
-                std::array::from_fn(
-                    #[inline(always)]
-                    |i| i < n,
-                )
+                let mut m = [0; $lanes];
+                for i in 0..$lanes {
+                    m[i] = if i < n { $uint::MAX } else { 0 };
+                }
+                m
             }
             #[inline(always)]
             fn count(self, counter: Self::Reg, m: Self::Mask) -> Self::Reg {
-                std::array::from_fn(
-                    #[inline(always)]
-                    |i| counter[i] + $float::from(u8::from(m[i])),
-                )
+                let mut r = counter;
+                for i in 0..$lanes {
+                    r[i] = counter[i] + $float::from_bits((1.0 as $float).to_bits() & m[i]);
+                }
+                r
             }
             #[inline(always)]
             fn counted(self, counter: Self::Reg) -> Self::Reg {
                 counter
             }
-            #[inline(always)]
+            #[inline(never)]
             fn lookup(self, table: Self::Reg, index: Self::Reg) -> Self::Reg {
-                std::array::from_fn(
-                    #[inline(always)]
-                    |i| table[index[i].to_bits() as usize % $lanes],
-                )
+                let mut r = table;
+                for i in 0..$lanes {
+                    r[i] = table[index[i].to_bits() as usize % $lanes];
+                }
+                r
             }
-            #[inline(always)]
+            #[inline(never)]
             fn any(self, m: Self::Mask) -> bool {
-                let mut any = false;
+                let mut any = 0;
                 for i in 0..$lanes {
                     any |= m[i];
                 }
-                any
+                any != 0
             }
-            #[inline(always)]
+            #[inline(never)]
             fn reduce_sum(self, a: Self::Reg) -> $float {
                 let mut sum = 0.0;
                 for i in 0..$lanes {
@@ -209,7 +225,7 @@ macro_rules! portable {
                 }
                 sum
             }
-            #[inline(always)]
+            #[inline(never)]
             fn reduce_max(self, a: Self::Reg) -> $float {
                 let mut max = a[0];
                 for i in 1..$lanes {
@@ -221,8 +237,8 @@ macro_rules! portable {
     };
 }
 
-portable!(f32, 16, 20, fused_neg_mul_add_f32);
-portable!(f64, 8, 50, fused_neg_mul_add_f64);
+portable!(f32, u32, 16, 20, fused_neg_mul_add_f32, always);
+portable!(f64, u64, 8, 50, fused_neg_mul_add_f64, never);
 
 impl Isa for Portable {
     const INTERLEAVE: usize = 1;

@@ -8,7 +8,7 @@ use softmax_core::{
 use super::run::{RELEASE_ABOVE, Shield, compute};
 use super::{Array, Layout, computed_in, part, place, target};
 use crate::error;
-use crate::grid::{Axes, Axis, Grid, count, together};
+use crate::grid::{Axes, Axis, Grid, count, same, together};
 use crate::numbers::Numbers;
 
 /// What torch ignores unless told otherwise: no class has a negative index.
@@ -254,10 +254,10 @@ impl Target<'_> {
     /// Whether it holds class indices (else probabilities). Its dtype decides; its shape must be the one of its kind.
     fn by_class(&self, layout: &Layout, grid: &Grid, axis: usize) -> PyResult<bool> {
         let rows = grid.rows(false);
-        let is_rows = *layout.shape == *rows;
+        let is_rows = same(&layout.shape, &rows);
         if self.empty {
             // An empty batch: nobody can tell integers from floats, and the shape is all there is.
-            return if is_rows || *layout.shape == *grid.shape {
+            return if is_rows || same(&layout.shape, &grid.shape) {
                 Ok(is_rows)
             } else {
                 Err(error::target::shape(&layout.shape, true, &rows, &grid.shape, axis))
@@ -265,7 +265,7 @@ impl Target<'_> {
         }
         match layout.dtype {
             Dtype::Bool => Err(error::target::boolean()),
-            Dtype::F16 | Dtype::Bf16 | Dtype::F32 | Dtype::F64 if *layout.shape == *grid.shape => Ok(false),
+            Dtype::F16 | Dtype::Bf16 | Dtype::F32 | Dtype::F64 if same(&layout.shape, &grid.shape) => Ok(false),
             Dtype::F16 | Dtype::Bf16 | Dtype::F32 | Dtype::F64 if is_rows => {
                 Err(error::target::float(&self.array.dtype_text()?, &rows, &grid.shape))
             }

@@ -37,7 +37,7 @@ use pyo3::prelude::*;
 use softmax_core::{Array as Operand, Dtype};
 
 use crate::error;
-use crate::grid::{Axes, broadcast, count, for_each};
+use crate::grid::{Axes, broadcast, count, for_each, same};
 use crate::numbers::{Block, Numbers};
 use crate::overlap::{self, Span};
 
@@ -245,7 +245,7 @@ impl<'py> Array<'py> {
         if out.flags & NPY_ARRAY_WRITEABLE == 0 {
             return Err(error::out::read_only());
         }
-        if *out.shape != *shape {
+        if !same(&out.shape, shape) {
             return Err(error::out::shape(&out.shape, shape));
         }
         let contiguous = out.flags & (NPY_ARRAY_C_CONTIGUOUS | NPY_ARRAY_F_CONTIGUOUS) != 0;
@@ -419,7 +419,7 @@ impl Layout {
         self.ptr == other.ptr
             && self.dtype == other.dtype
             && self.swapped == other.swapped
-            && *self.shape == *other.shape
+            && same(&self.shape, &other.shape)
             && steps.all(|(&n, (a, b))| n <= 1 || a == b)
     }
 
@@ -452,7 +452,7 @@ fn place(
     names: &[&str],
     shape: &[usize],
 ) -> PyResult<()> {
-    let fits = *layout.shape == *shape;
+    let fits = same(&layout.shape, shape);
     if let Some(out) = out {
         if may_be_out && fits && layout.is_exactly(out) {
             // Strides of axes of length 1 may differ; core wants to see the same.

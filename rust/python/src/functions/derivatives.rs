@@ -310,9 +310,9 @@ pub fn log_softmax_vjp<'py>(
 /// --------
 /// >>> import numpy as np
 /// >>> from softmax_rs import logsumexp_jvp
-/// >>> x = np.array([1.0, 2.0, 4.0])
-/// >>> logsumexp_jvp(x, np.array([1.0, 2.0, 3.0]))
-/// 2.801784668347273
+/// >>> x = np.array([[1.0, 2.0, 4.0], [0.0, 0.0, 0.0]])
+/// >>> logsumexp_jvp(x, np.array([1.0, 2.0, 3.0]), axis=1)
+/// array([2.80178467, 2.        ])
 #[pyfunction]
 #[pyo3(
     signature = (x, t, axis = Axis::All, *, keepdims = Flag(false), r#where = None, out = None),

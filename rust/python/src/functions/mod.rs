@@ -4,6 +4,7 @@
 
 #![allow(
     clippy::doc_lazy_continuation,
+    rustdoc::broken_intra_doc_links,
     reason = "the docstrings are Python's: reStructuredText, not Markdown"
 )]
 
