@@ -10,13 +10,14 @@
 # shared library is left among the sources, to be imported stale by another interpreter; and `maturin build` does not
 # look at VIRTUAL_ENV and CONDA_PREFIX, where `develop` refuses to run if both are set.
 #
-# Options: PYTHON=python3.13 picks the interpreter that .venv is made from; ARGS="..." is handed to the demo or to pytest.
+# Options: PYTHON=python3.13 picks the interpreter that .venv is made from; ARGS="..." is handed to pytest, or to the
+# first job of the demo, TRAIN="..." to the second.
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .SUFFIXES:
-.PHONY: help bench demo test test-rust test-python check check-rust check-python check-docs docs exhaustive wheel fmt clean rust FORCE
+.PHONY: help bench demo test test-rust test-python check check-rust check-python check-docs docs figures exhaustive wheel fmt clean rust FORCE
 
 # What an outer environment may set and what would lead another Python, or pip, elsewhere.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV CONDA_PREFIX PIP_USER PIP_TARGET PIP_PREFIX PIP_REQUIRE_VIRTUALENV
@@ -37,8 +38,11 @@ group = .venv/stamps/group-$(1)-$(GROUPS_SUM)
 help: ## list the verbs
 	@sed -n 's/^\([a-z]*\):.*## /  make \1|/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
 
-demo: $(call group,demo) $(PACKAGE) ## build in release mode and classify 1500 real files (ARGS="FOLDER --top 3" for others)
+demo: $(call group,demo) $(PACKAGE) ## build, classify 1500 real files (ARGS="FOLDER --top 3" for others), train a classifier (TRAIN="--newton")
+	@echo '==> job 1 of 2: what kind of file is it? The softmax of a real network, over real files'
 	$(PY) examples/classify_files.py $(or $(ARGS),--limit 1500)
+	@echo '==> job 2 of 2: which digit is it? Cross entropy and its gradient, to train on real images'
+	$(PY) examples/train_digits.py $(TRAIN)
 
 test: test-rust test-python ## run the Rust and the Python tests (ARGS="-k name" goes to pytest)
 
@@ -74,6 +78,9 @@ bench: $(call group,bench) $(PACKAGE) ## compare with other libraries on one pin
 
 docs: check-docs ## build the documentation into docs/_build/html
 	@echo 'docs/_build/html/index.html'
+
+figures: $(call group,figures) $(PACKAGE) ## draw the figures of the documentation anew, into docs/figures
+	$(PY) docs/figures.py
 
 exhaustive: | rust ## check exp on every float32 of its range: minutes
 	cargo test --release $(LOCKED) -p softmax-core --test codegen --test exhaustive -- --include-ignored --nocapture --test-threads=1

@@ -322,7 +322,8 @@ def softmax_backward_scale(y, g, axis=-1, *, temperature=1.0, where=True):
     """y_i (|h_i| + <y, |h|>) / T."""
     rows, y, h = _softmax_backward(y, g, axis, where)
     y, h = np.maximum(abs(y), rows.tiny), abs(h)
-    return rows.elements(y * (h + (y * h).sum(axis=1, keepdims=True)) / rows.per_row(temperature))
+    products = np.maximum(y * h, rows.tiny)  # the terms of the sum are numbers of the type
+    return rows.elements(y * (h + products.sum(axis=1, keepdims=True)) / rows.per_row(temperature))
 
 
 def _softmax_backward(y, g, axis, where):
@@ -463,11 +464,11 @@ class Loss:
         return self.finish(value)
 
     def gradient_scale(self, grad_output=1.0):
-        """Return max(A p_i, c_i, |2 z L p_i|), multiplied as the gradient is."""
+        """Return max(A p_i, c_i, 2 z p_i times the larger of what L is the sum of), multiplied as the gradient is."""
         rows = self.rows
         with np.errstate(invalid="ignore"):
             main = self.share * np.maximum(abs(self.a) * rows.p_scale, abs(self.c))
-            value = np.maximum(main, abs(self.z_share * 2 * self.z * self.total) * rows.p_scale)
+            value = np.maximum(main, abs(self.z_share * 2 * self.z) * self.total_scale * rows.p_scale)
             value = value * np.maximum(self.slope, rows.tiny) / rows.t * abs(rows.per_row(grad_output))
         return self.finish(value)
 

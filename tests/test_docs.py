@@ -1,7 +1,9 @@
-"""Hazard: documentation that is not true. Every example of the docstrings and of README.md is executed."""
+"""Hazard: documentation that is not true. Every example of the docstrings and of the pages is executed."""
 
 import doctest
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,8 @@ import pytest
 import softmax_rs
 from catalogue import FUNCTIONS, OTHERS, RUNTIME
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+PAGES = ("README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md")))
 SIGNATURES = {f.name: f.signature for f in FUNCTIONS} | OTHERS
 DOCUMENTED = (*SIGNATURES, *(name for name in RUNTIME if not name.startswith("__")))
 OPTIONS = doctest.NORMALIZE_WHITESPACE
@@ -51,13 +54,34 @@ def test_docstring_sections(function):
             assert re.search(rf"\b{name}\b", text), f"{function}: {name} is not documented"
 
 
-def test_readme():
-    """Every Python block of README.md, in order, in one namespace."""
-    sybil = pytest.importorskip("sybil", reason="sybil is not installed: README.md was not executed")
+@pytest.mark.parametrize("page", PAGES)
+def test_page(page):
+    """Every Python block of a page, in order, in one namespace."""
+    sybil = pytest.importorskip("sybil", reason=f"sybil is not installed: {page} was not executed")
     from sybil.parsers.markdown import PythonCodeBlockParser
 
-    document = sybil.Sybil([PythonCodeBlockParser(doctest_optionflags=OPTIONS)]).parse(README)
+    document = sybil.Sybil([PythonCodeBlockParser(doctest_optionflags=OPTIONS)]).parse(ROOT / page)
     examples = list(document.examples())
-    assert examples, "README.md has no Python block"
+    assert examples, f"{page} has no Python block"
     for example in examples:
         example.evaluate()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_pictures_of_a_page(page):
+    """Pictures are there, and have a text for those who do not see them."""
+    for text, place in re.findall(r"!\[(.*?)\]\((.*?)\)", (ROOT / page).read_text(encoding="utf-8")):
+        assert ((ROOT / page).parent / place).is_file(), place
+        assert len(text) > 40, place
+
+
+def test_figures(tmp_path):
+    """The script draws all the committed figures; whether to the same bytes depends on matplotlib's version."""
+    for package in ("matplotlib", "mpmath"):
+        pytest.importorskip(package, reason=f"{package} is not installed: no figure was drawn")
+    subprocess.run([sys.executable, "-W", "error", ROOT / "docs" / "figures.py", tmp_path], check=True, timeout=120)
+    drawn = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert set(drawn) == {path.name for path in (ROOT / "docs" / "figures").iterdir()}
+    for name, data in drawn.items():
+        assert data.startswith(b"<?xml") and b"<svg" in data, name
+        assert 10_000 < len(data) < 150_000, name

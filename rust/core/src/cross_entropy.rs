@@ -83,7 +83,7 @@ pub struct CrossEntropy<'a> {
     pub derivative: Derivative<'a>,
 }
 
-/// The loss.
+/// The loss, rounded to float32 unless the logits are float64.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Loss {
     /// Of all rows together.
@@ -238,13 +238,28 @@ unsafe fn run(level: simd::Supported, call: &CrossEntropy<'_>, control: &dyn Con
             for (entropy, square) in entropy.iter_mut().zip(&square) {
                 *entropy += square;
             }
+            for entropy in &mut entropy {
+                *entropy = rounded(call, *entropy);
+            }
             Loss::Rows(entropy)
         }
-        Reduction::Sum => Loss::One(sum(entropy) + sum(square)),
+        Reduction::Sum => Loss::One(rounded(call, sum(entropy) + sum(square))),
         Reduction::Mean if count == 0.0 => Loss::One(f64::NAN),
-        Reduction::Mean if has_square => Loss::One(sum(entropy) / count + sum(square) / square_count),
-        Reduction::Mean => Loss::One(sum(entropy) / count),
+        Reduction::Mean if has_square => Loss::One(rounded(call, sum(entropy) / count + sum(square) / square_count)),
+        Reduction::Mean => Loss::One(rounded(call, sum(entropy) / count)),
     })
+}
+
+/// As a number of the loss's dtype: float32, or float64 for logits of that type.
+fn rounded(call: &CrossEntropy<'_>, loss: f64) -> f64 {
+    if loss.is_nan() {
+        return f64::NAN;
+    }
+    if call.dtype == Dtype::F64 {
+        loss
+    } else {
+        f64::from(loss as f32)
+    }
 }
 
 /// Rows whose losses are added before the sums are.

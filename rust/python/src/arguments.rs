@@ -81,7 +81,12 @@ fn is_number(value: &Bound<'_, PyAny>) -> bool {
 /// The `target` argument of the losses.
 #[inline]
 pub fn target<'py>(value: &Bound<'py, PyAny>) -> PyResult<Target<'py>> {
-    let array = operand(value, "target")?;
+    let mut array = operand(value, "target")?;
+    if array.dtype().is_none() && array.is_float()? {
+        // Of a type that core does not read (longdouble): probabilities all the same.
+        let converted = fallback::FLOAT64.call(value, "target")?;
+        array = Array::exact(&converted, "target").ok_or_else(|| error::kind("target", "an array", value))?;
+    }
     let is_sequence = value.is_instance_of::<PyList>() || value.is_instance_of::<PyTuple>();
     let empty = is_sequence && array.is_empty();
     Ok(Target { array, empty })

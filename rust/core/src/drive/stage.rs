@@ -227,8 +227,11 @@ impl<S: Isa + Simd<T>, T: Stored> Stage<S, T> {
                     },
                 };
                 // What is infinite or NaN makes NaN of itself less itself.
-                for v in [stats.picked, stats.given.factor].into_iter().chain(sums) {
+                for v in [stats.picked, stats.given.factor, sums[0], sums[1], sums[2]] {
                     doubtful = doubtful + (v - v);
+                }
+                if !O::SCORES {
+                    doubtful = doubtful + (stats.max - stats.max);
                 }
                 if call.plan.details.losses.is_some() {
                     let of_rows = call.op.losses(&stats);

@@ -182,6 +182,12 @@ impl<'py> Array<'py> {
         unsafe { entries((*fields).dimensions.cast(), usize::try_from((*fields).nd).unwrap_or(0)) }
     }
 
+    /// Whether NumPy counts its dtype among the floats, whether it is one of ours or not.
+    pub fn is_float(&self) -> PyResult<bool> {
+        let dtype = self.as_any().getattr(intern!(self.object.py(), "dtype"))?;
+        Ok(dtype.getattr(intern!(self.object.py(), "kind"))?.extract::<char>()? == 'f')
+    }
+
     /// Whether it has no elements.
     pub fn is_empty(&self) -> bool {
         self.shape().contains(&0)

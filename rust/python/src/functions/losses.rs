@@ -132,7 +132,7 @@ pub fn cross_entropy<'py>(
     .loss(logits.py())
 }
 
-/// Return the cross entropy of logits and targets, and its gradient with respect to the logits, in one pass.
+/// Return the cross entropy and its gradient with respect to the logits, in one pass.
 ///
 /// ``grad = (softmax(logits) - one_hot(target)) / rows`` in the plain case
 ///
