@@ -222,6 +222,7 @@ impl Kind {
             }
             Op::LogSumExp if short => Self::LogSumExpShort,
             Op::LogSumExp => Self::LogSumExp,
+            _ => unreachable!("not a forward function"),
         }
     }
 
@@ -290,6 +291,7 @@ fn measure(dtype: Dtype, levels: &[Level]) -> Found {
                     one = [truth.logsumexp];
                     &one
                 }
+                _ => unreachable!("not a forward function"),
             };
             let scale = match kind {
                 Kind::LogSumExp | Kind::LogSumExpShort if matches!(dtype, Dtype::F32 | Dtype::F64) => {

@@ -415,6 +415,12 @@ impl Special {
         // One canonical quiet NaN: positive, no payload.
         let nan = encode(case.dtype, f64::NAN);
         let all_nan = result.iter().all(|&bits| bits == nan);
+        // Of a saved result these are no rows that a forward function gives; of a product, extremes make none of its own.
+        let is_saved = matches!(case.op, Op::SoftmaxBackward | Op::LogSoftmaxBackward);
+        let is_product = case.op.is_binary() || case.op == Op::LogSumExpVjp;
+        if is_saved || (is_product && self == Self::Extremes) {
+            return;
+        }
         let as_expected = match (self, case.op) {
             (Self::Nan | Self::NanAndInfinity, Op::LogSumExp) => all_nan,
             (Self::Infinity | Self::TwoInfinities, Op::LogSumExp) => values[0] == f64::INFINITY,
@@ -549,6 +555,10 @@ fn masked_elements_take_no_part() {
         }
         with[8 * n + n / 2] = encode(dtype, f64::NAN);
         without[8 * n + n / 2] = encode(dtype, f64::NAN);
+        // (A saved result is 0 or -inf there, and what the second array has there is made of x: other tests' business.)
+        if op.is_binary() {
+            return;
+        }
         let case = |x, mask| Case {
             level,
             op,
@@ -563,7 +573,7 @@ fn masked_elements_take_no_part() {
         let mut expected = Layout::packed(ROWS, n, dtype.size()).run(&case(&without, None));
         if op.is_elementwise() {
             // ... but 0 (-inf) also where the row is NaN.
-            let masked = encode(dtype, if op == Op::Softmax { 0.0 } else { f64::NEG_INFINITY });
+            let masked = encode(dtype, if op == Op::LogSoftmax { f64::NEG_INFINITY } else { 0.0 });
             for i in 0..ROWS * n {
                 if !mask[i] {
                     expected[i] = masked;

@@ -752,7 +752,7 @@ pub(super) unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp>(
                 if long.octaves != 0 {
                     scale_row(y, len, long.octaves);
                 }
-                if O::SUMS > 0 || call.given {
+                if O::SUMS > 0 || O::FIX.is_some() || call.given {
                     one_nan(y, len);
                 }
             } else {

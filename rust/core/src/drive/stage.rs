@@ -226,12 +226,11 @@ impl<S: Isa + Simd<T>, T: Stored> Stage<S, T> {
                         },
                     },
                 };
-                // What is infinite or NaN makes NaN of itself less itself.
                 for v in [stats.picked, stats.given.factor, sums[0], sums[1], sums[2]] {
-                    doubtful = doubtful + (v - v);
+                    doubtful = doubtful + doubt(v);
                 }
                 if !O::SCORES {
-                    doubtful = doubtful + (stats.max - stats.max);
+                    doubtful = doubtful + doubt(stats.max);
                 }
                 if call.plan.details.losses.is_some() {
                     let of_rows = call.op.losses(&stats);
@@ -242,6 +241,9 @@ impl<S: Isa + Simd<T>, T: Stored> Stage<S, T> {
                     }
                 }
                 params[i] = call.op.row::<S, T>(&stats);
+                if let Some(k) = O::FIX {
+                    doubtful = doubtful + doubt(params[i][k]);
+                }
             }
         }
         let mut narrow = [Vector::zero(s); 6];
@@ -252,7 +254,7 @@ impl<S: Isa + Simd<T>, T: Stored> Stage<S, T> {
             params: narrow,
             max: self.max,
             octaves,
-            doubtful: (O::SUMS > 0 || call.given) && doubtful.any_nan(),
+            doubtful: (O::SUMS > 0 || O::FIX.is_some() || call.given) && doubtful.any_nan(),
             special,
         };
         if special {
@@ -284,6 +286,12 @@ impl<S: Isa + Simd<T>, T: Stored> Stage<S, T> {
 #[inline(always)]
 pub(super) fn total<S: Isa>(sum: Vector<S, f64>, rest: Vector<S, f64>) -> Vector<S, f64> {
     sum + rest.select(rest.equal(rest), Vector::zero(sum.1))
+}
+
+/// Zero, or NaN where a number is infinite or NaN.
+#[inline(always)]
+fn doubt<S: Isa>(v: Vector<S, f64>) -> Vector<S, f64> {
+    v * Vector::zero(v.1)
 }
 
 /// What the passes over rows found.

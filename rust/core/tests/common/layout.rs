@@ -4,6 +4,8 @@
 use softmax_core::simd::Level;
 use softmax_core::{Array, Dtype, NoControl, Op, Problem, Temperature, run_at};
 
+use super::encode;
+
 /// Bytes around every buffer that no one may write to.
 const MARGIN: usize = 192;
 

@@ -12,6 +12,7 @@ use std::io::Write as _;
 
 use softmax_core::{Dtype, Op};
 
+/// The forward functions; the errors of the others are the Python tests' business, which run at every level.
 pub const OPS: [Op; 3] = [Op::Softmax, Op::LogSoftmax, Op::LogSumExp];
 /// All but the Jacobians, whose results have a shape of their own.
 pub const ALL_OPS: [Op; 10] = [
