@@ -8,7 +8,7 @@
 //! | floor | module | what it is |
 //! | --- | --- | --- |
 //! | 6 | this file, [`problem`](Problem) | the door: what is asked for, and [`run`] |
-//! | 5 | [`mod@cross_entropy`] | losses: targets, weights, reductions; the rows are `drive`'s |
+//! | 5 | [`cross_entropy()`] | losses: targets, weights, reductions; the rows are `drive`'s |
 //! | 4 | `drive` | passes over memory: regimes, layouts, packing |
 //! | 3 | `ops` | what each operation needs of a row and writes for an element |
 //! | 2 | `row`, `math` | one row or one panel of rows as vectors; exp and log |

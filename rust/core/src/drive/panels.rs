@@ -133,7 +133,8 @@ impl<'a, T: Stored> Panel<'a, T> {
                 return self.saved_sums(s, call, max);
             }
             self.pick::<S, O>(s, max);
-            let stage = Stage::new(s, call, max, count, self);
+            let mut room = None;
+            let stage = Stage::new(s, call, max, count, self, &mut room);
             let (exp, m) = (&stage.exp, stage.pivot);
             let picked = Vector::from_lanes(s, &self.picked);
             let f = Sums { op: call.op, picked };
@@ -183,7 +184,8 @@ impl<'a, T: Stored> Panel<'a, T> {
             self.picked = picked;
             let picked = Vector::from_lanes(s, &picked);
             let f = Sums { op: call.op, picked };
-            let stage = Stage::saved(s, call, max, T::LANES, self);
+            let mut room = None;
+            let stage = Stage::saved(s, call, max, T::LANES, self, &mut room);
             let panels = (self.data, self.second.cast_const());
             let m = Vector::from_lanes(s, &m);
             let (wide, _) = across::sum::<S, T, _, false, false>(s, &stage.exp, m, f, panels, n);
@@ -249,10 +251,10 @@ impl<'a, T: Stored> Panel<'a, T> {
                     }
                 }
             }
-            if O::DERIVES {
+            if O::DERIVES && known.octaves.is_some() {
                 for l in 0..self.count {
-                    if known.octaves[l] != 0 {
-                        self.scale(l, known.octaves[l]);
+                    if known.octaves(l) != 0 {
+                        self.scale(l, known.octaves(l));
                     }
                 }
             }

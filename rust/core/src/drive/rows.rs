@@ -230,7 +230,8 @@ unsafe fn sums<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     let mut ties = Lanes([<T as Float>::ONE; 16]);
     // SAFETY: rows of the batch.
     unsafe {
-        let stage = Stage::new(s, call, Vector::from_lanes(s, &batch.maxima), count, batch);
+        let mut room = None;
+        let stage = Stage::new(s, call, Vector::from_lanes(s, &batch.maxima), count, batch, &mut room);
         let exp_rows = stage.exp.rows();
         let pivots = stage.pivot.to_lanes();
         for i in 0..count {
@@ -293,7 +294,8 @@ unsafe fn saved_sums<S: Isa + Simd<T>, T: Stored, O: RowOp>(
             }
             folded.set(i, &sum, O::SUMS);
         }
-        let stage = Stage::saved(s, call, Vector::from_lanes(s, &batch.maxima), count, batch);
+        let mut room = None;
+        let stage = Stage::saved(s, call, Vector::from_lanes(s, &batch.maxima), count, batch, &mut room);
         let found = Found {
             sums: folded.halves(s, count, O::SUMS),
             ties: Vector::splat(s, T::ONE),
@@ -354,8 +356,8 @@ unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp>(
                 {
                     y.add(batch.positions[i]).write_unaligned(params[k].0[i]);
                 }
-                if O::DERIVES && known.octaves[i] != 0 {
-                    scale_row(y, n, known.octaves[i]);
+                if O::DERIVES && known.octaves(i) != 0 {
+                    scale_row(y, n, known.octaves(i));
                 }
                 if known.doubtful {
                     one_nan(y, n);
@@ -414,7 +416,7 @@ pub(super) unsafe fn probabilities<S: Isa + Simd<T>, T: Stored>(
             peak,
             tail: p[2],
             inverse: [p[3], p[4]],
-            octaves: known.octaves[0],
+            octaves: known.octaves(0),
         })
     }
 }

@@ -26,26 +26,34 @@ pub(super) trait Access<T> {
     unsafe fn has_nan(&self, l: usize) -> bool;
 }
 
-/// Rows whose maxima are known.
-pub(super) struct Stage<S: Isa + Simd<T>, T: Float> {
-    /// The maxima; NaN for a row that has a NaN, as far as that is known.
-    max: Lanes<T>,
-    /// The maxima as the passes meet them.
-    pub(super) pivot: Vector<S, T>,
-    /// The temperatures that go with `pivot`, and those of the rows.
-    moved_temperature: Lanes<f64>,
-    temperature: Lanes<f64>,
+/// Temperatures of rows that differ in them, or are not all within reach. (Apart from the rest, which is moved about.)
+pub(super) struct Temperatures {
+    /// Of the rows.
+    true_ones: Lanes<f64>,
+    /// Those that go with the pivots.
+    moved: Lanes<f64>,
     /// Those without the power of two that results are multiplied with, and its exponent.
-    scaled_temperature: Lanes<f64>,
+    scaled: Lanes<f64>,
     octaves: [i32; 16],
-    pub(super) exp: Exp<S, T>,
-    /// Whether all rows have one temperature.
-    pub(super) uniform: bool,
     /// Whether a maximum is infinite.
     special: bool,
 }
 
-impl<S: Isa + Simd<T>, T: Stored> Stage<S, T> {
+/// Rows whose maxima are known.
+pub(super) struct Stage<'c, S: Isa + Simd<T>, T: Float> {
+    /// The maxima; NaN for a row that has a NaN, as far as that is known.
+    max: Lanes<T>,
+    /// The maxima as the passes meet them.
+    pub(super) pivot: Vector<S, T>,
+    pub(super) exp: Exp<S, T>,
+    /// The one temperature of all rows, and that which goes with the pivots; unless there are `temperatures`.
+    temperature: [f64; 2],
+    temperatures: Option<&'c Temperatures>,
+    /// Whether the constants of exp are those of one temperature.
+    uniform: bool,
+}
+
+impl<'c, S: Isa + Simd<T>, T: Stored> Stage<'c, S, T> {
     /// From the maxima of `count` rows. (Lanes beyond hold numbers that no one will look at.)
     ///
     /// # Safety
@@ -57,12 +65,20 @@ impl<S: Isa + Simd<T>, T: Stored> Stage<S, T> {
         max: Vector<S, T>,
         count: usize,
         access: &mut impl Access<T>,
+        room: &'c mut Option<Temperatures>,
     ) -> Self {
         let largest = max.max(Vector::zero(s) - max).reduce_max();
         if let Some(base) = &call.base
             && base.reaches(largest)
         {
-            return Self::uniform(s, call, max, base);
+            return Self {
+                max: max.to_lanes(),
+                pivot: max,
+                exp: Exp::new(s, base, max, O::DEPTH),
+                temperature: [call.plan.temperature(Place::default()); 2],
+                temperatures: None,
+                uniform: true,
+            };
         }
         // SAFETY: the caller's promise.
         let found = unsafe { classify(call, max.to_lanes(), access, count) };
@@ -70,30 +86,10 @@ impl<S: Isa + Simd<T>, T: Stored> Stage<S, T> {
         Self {
             max: found.maxima,
             pivot,
-            moved_temperature: found.moved_temperatures,
-            temperature: found.temperatures,
-            scaled_temperature: found.scaled_temperatures,
-            octaves: found.octaves,
             exp: Exp::per_lane(s, &found.bases, pivot, O::DEPTH),
+            temperature: [1.0; 2],
+            temperatures: Some(room.insert(found.temperatures)),
             uniform: false,
-            special: found.special,
-        }
-    }
-
-    /// Rows of one temperature, all within reach.
-    #[inline(always)]
-    fn uniform<O: RowOp>(s: S, call: &Call<'_, T, O>, max: Vector<S, T>, base: &Base<T>) -> Self {
-        let temperature = Lanes([call.plan.temperature(Place::default()); 16]);
-        Self {
-            max: max.to_lanes(),
-            pivot: max,
-            moved_temperature: temperature,
-            temperature,
-            scaled_temperature: temperature,
-            octaves: [0; 16],
-            exp: Exp::new(s, base, max, O::DEPTH),
-            uniform: true,
-            special: false,
         }
     }
 
@@ -106,40 +102,32 @@ impl<S: Isa + Simd<T>, T: Stored> Stage<S, T> {
         max: Vector<S, T>,
         count: usize,
         access: &impl Access<T>,
+        room: &'c mut Option<Temperatures>,
     ) -> Self {
-        let mut temperature = Lanes([1.0; 16]);
-        let mut scaled_temperature = temperature;
-        let mut octaves = [0; 16];
-        for l in 0..count {
-            temperature.0[l] = call.plan.temperature(access.place(l));
-            (scaled_temperature.0[l], octaves[l]) = call.octaves(access.place(l));
-        }
         let zero = Vector::zero(s);
-        Self {
+        let mut stage = Self {
             max: max.to_lanes(),
             pivot: zero,
-            moved_temperature: Lanes([1.0; 16]),
-            temperature,
-            scaled_temperature,
-            octaves,
-            exp: Exp::new(s, &Base::new(1.0), zero, O::DEPTH),
+            exp: Exp::new(s, &call.unit, zero, O::DEPTH),
+            temperature: [call.plan.temperature(Place::default()), 1.0],
+            temperatures: None,
             uniform: true,
-            special: false,
+        };
+        if call.base.is_none() || call.octaves(Place::default()).1 != 0 {
+            stage.temperatures = Some(room.insert(Temperatures::of_saved(call, count, access)));
         }
+        stage
     }
 
     /// The constants of the row in lane `l`, in all lanes; `rows` is `self.exp.rows()`.
     #[inline(always)]
     pub(super) fn row<O: RowOp>(&self, s: S, rows: &[Lanes<T>; 2], pivots: &Lanes<T>, l: usize) -> Exp<S, T> {
-        if self.uniform {
-            self.exp.row(s, rows, l)
-        } else {
-            Exp::new(
-                s,
-                &Base::new(self.moved_temperature.0[l]),
-                Vector::splat(s, pivots.0[l]),
-                O::DEPTH,
-            )
+        match self.temperatures {
+            Some(temperatures) if !self.uniform => {
+                let base = Base::new(temperatures.moved.0[l]);
+                Exp::new(s, &base, Vector::splat(s, pivots.0[l]), O::DEPTH)
+            }
+            _ => self.exp.row(s, rows, l),
         }
     }
 
@@ -159,7 +147,7 @@ impl<S: Isa + Simd<T>, T: Stored> Stage<S, T> {
     ) -> Known<S, T> {
         let [own, own_rest] = self.exp.pair(self.pivot);
         let max = Vector::from_lanes(s, &self.max);
-        let mut octaves = self.octaves;
+        let mut octaves = self.temperatures.map(|temperatures| temperatures.octaves);
         let given = if call.given {
             Some(given(call, access, count, &mut octaves))
         } else {
@@ -168,19 +156,28 @@ impl<S: Isa + Simd<T>, T: Stored> Stage<S, T> {
         let mut doubtful = Vector::zero(s);
         let mut params = [[Vector::zero(s); 6]; 2];
         let mut losses = [Lanes([0.0; 16]); 2];
-        let mut special = self.special;
+        let mut special = self.temperatures.is_some_and(|temperatures| temperatures.special);
         // For float64 there is but one half.
         for i in 0..2 {
             if i * 8 < count && i * 8 < T::LANES {
                 let [sum, rest] = found.sums[0][i];
                 let own = [T::widen_half(s, own, i), T::widen_half(s, own_rest, i)];
                 let pivot = T::widen_half(s, self.pivot, i);
-                // SAFETY: eight of sixteen lanes.
-                let moved_temperature = unsafe { Vector::load(s, self.moved_temperature.0.as_ptr().add(8 * i)) };
-                // SAFETY: see above.
-                let temperature = unsafe { Vector::load(s, self.temperature.0.as_ptr().add(8 * i)) };
-                // SAFETY: see above.
-                let scaled_temperature = unsafe { Vector::load(s, self.scaled_temperature.0.as_ptr().add(8 * i)) };
+                let [temperature, moved_temperature, scaled_temperature] = match self.temperatures {
+                    // SAFETY: eight of sixteen lanes.
+                    Some(of) => unsafe {
+                        [
+                            Vector::load(s, of.true_ones.0.as_ptr().add(8 * i)),
+                            Vector::load(s, of.moved.0.as_ptr().add(8 * i)),
+                            Vector::load(s, of.scaled.0.as_ptr().add(8 * i)),
+                        ]
+                    },
+                    None => {
+                        let [temperature, moved] = self.temperature;
+                        let temperature = Vector::splat(s, temperature);
+                        [temperature, Vector::splat(s, moved), temperature]
+                    }
+                };
                 special |= sum.any_nan();
                 let mut sums = [Vector::zero(s); SUMS];
                 for k in 0..O::SUMS {
@@ -340,7 +337,7 @@ fn given<T: Stored, O: RowOp>(
     call: &Call<'_, T, O>,
     access: &impl Access<T>,
     count: usize,
-    octaves: &mut [i32; 16],
+    octaves: &mut Option<[i32; 16]>,
 ) -> Given<Lanes<f64>> {
     let mut given = Given {
         weight: Lanes([1.0; 16]),
@@ -350,7 +347,9 @@ fn given<T: Stored, O: RowOp>(
     };
     for l in 0..count {
         let (of, more) = call.given(access.place(l));
-        octaves[l] += more;
+        if more != 0 {
+            octaves.get_or_insert([0; 16])[l] += more;
+        }
         given.weight.0[l] = of.weight;
         given.factor.0[l] = of.factor;
         given.square.0[l] = of.square;
@@ -417,12 +416,30 @@ impl<T: Stored, O: RowOp> Call<'_, T, O> {
 struct Classified<T> {
     maxima: Lanes<T>,
     pivots: Lanes<T>,
-    moved_temperatures: Lanes<f64>,
-    temperatures: Lanes<f64>,
-    scaled_temperatures: Lanes<f64>,
-    octaves: [i32; 16],
+    temperatures: Temperatures,
     bases: [Base<T>; 16],
-    special: bool,
+}
+
+impl Temperatures {
+    const ONES: Self = Self {
+        true_ones: Lanes([1.0; 16]),
+        moved: Lanes([1.0; 16]),
+        scaled: Lanes([1.0; 16]),
+        octaves: [0; 16],
+        special: false,
+    };
+
+    /// Of rows of a saved result.
+    #[cold]
+    #[inline(never)]
+    fn of_saved<T: Stored, O: RowOp>(call: &Call<'_, T, O>, count: usize, access: &impl Access<T>) -> Self {
+        let mut rows = Self::ONES;
+        for l in 0..count {
+            rows.true_ones.0[l] = call.plan.temperature(access.place(l));
+            (rows.scaled.0[l], rows.octaves[l]) = call.octaves(access.place(l));
+        }
+        rows
+    }
 }
 
 /// The kind of each row, where they differ or are not all within reach; rows are moved that have to be.
@@ -440,31 +457,28 @@ unsafe fn classify<T: Stored, O: RowOp>(
     let mut rows = Classified {
         maxima,
         pivots: Lanes([<T as Float>::ZERO; 16]),
-        moved_temperatures: Lanes([1.0; 16]),
-        temperatures: Lanes([1.0; 16]),
-        scaled_temperatures: Lanes([1.0; 16]),
-        octaves: [0; 16],
+        temperatures: Temperatures::ONES,
         bases: [Base::new(1.0); 16],
-        special: false,
     };
+    let of = &mut rows.temperatures;
     for l in 0..count {
         let m = maxima.0[l];
         rows.pivots.0[l] = m;
-        rows.temperatures.0[l] = call.plan.temperature(access.place(l));
-        rows.moved_temperatures.0[l] = rows.temperatures.0[l];
-        (rows.scaled_temperatures.0[l], rows.octaves[l]) = call.octaves(access.place(l));
-        rows.bases[l] = call.base(rows.temperatures.0[l]);
-        match Kind::of(m, &rows.bases[l], rows.temperatures.0[l]) {
+        of.true_ones.0[l] = call.plan.temperature(access.place(l));
+        of.moved.0[l] = of.true_ones.0[l];
+        (of.scaled.0[l], of.octaves[l]) = call.octaves(access.place(l));
+        rows.bases[l] = call.base(of.true_ones.0[l]);
+        match Kind::of(m, &rows.bases[l], of.true_ones.0[l]) {
             Kind::Near => {}
             Kind::Far(by) => {
                 // SAFETY: the caller's promise.
                 unsafe { access.move_row(l, by) };
                 rows.pivots.0[l] = by.pivot;
-                rows.moved_temperatures.0[l] = by.temperature;
+                of.moved.0[l] = by.temperature;
                 rows.bases[l] = Base::new(by.temperature);
             }
             Kind::Special => {
-                rows.special = true;
+                of.special = true;
                 // SAFETY: the caller's promise.
                 if unsafe { access.has_nan(l) } {
                     rows.maxima.0[l] = T::NAN;
@@ -483,7 +497,7 @@ pub(super) struct Known<S: Isa + Simd<T>, T: Float> {
     /// The maxima; NaN for a row that has a NaN.
     pub(super) max: Lanes<T>,
     /// Exponents of the powers of two that results are multiplied with.
-    pub(super) octaves: [i32; 16],
+    pub(super) octaves: Option<[i32; 16]>,
     /// Whether there may be a NaN in the results of rows that have probabilities: then all are made the one that results
     /// hold.
     pub(super) doubtful: bool,
@@ -492,6 +506,12 @@ pub(super) struct Known<S: Isa + Simd<T>, T: Float> {
 }
 
 impl<S: Isa + Simd<T>, T: Stored> Known<S, T> {
+    /// The exponent of the power of two that the results of row `l` are multiplied with.
+    #[inline(always)]
+    pub(super) fn octaves(&self, l: usize) -> i32 {
+        self.octaves.map_or(0, |octaves| octaves[l])
+    }
+
     /// Whether row `l` has no probabilities: it is filled with NaN.
     #[inline(always)]
     pub(super) fn is_nan(&self, l: usize) -> bool {

@@ -186,7 +186,7 @@ impl Float for f32 {
     const SHALLOW_CUT: f64 = 107.0;
     const SHIFT_LIMIT: f64 = 2.3e6;
     const TEMPERATURE_LIMIT: f64 = 65536.0;
-    const DIVISORS: [i32; 2] = [-100, 30];
+    const DIVISORS: [i32; 2] = [-100, 34];
 
     const MANTISSA_MASK: Self = Self::from_bits(0x007f_ffff);
     const SQRT_HALF_OFFSET: Self = Self::from_bits(0x3f80_0000 - 0x3f35_04f3);
