@@ -6,7 +6,7 @@ mod common;
 use std::collections::HashMap;
 
 use common::layout::{Case, Heat, Layout};
-use common::{ALL_OPS, DTYPES, Random, decode, encode, report, table};
+use common::{ALL_OPS, DTYPES, OPS, Random, decode, encode, report, table};
 use softmax_core::simd::Level;
 use softmax_core::{Dtype, Op, parallel};
 
@@ -335,6 +335,9 @@ fn threads_change_no_bit() {
 fn no_byte_beside_the_results_is_written() {
     // (The runner looks at the bytes around and between the results in every other test, too.)
     let ran = for_each(&(1..=300).collect::<Vec<_>>(), |level, op, dtype, n| {
+        if n > 70 && n % 16 > 1 && !OPS.contains(&op) {
+            return; // what differs between ops has met all its ends by then
+        }
         for rows in if n <= 48 { [1, 3, ROWS] } else { [1, 2, 3] } {
             let x = mixed_rows(dtype, rows, n);
             let case = Case {
@@ -556,7 +559,7 @@ fn masked_elements_take_no_part() {
         with[8 * n + n / 2] = encode(dtype, f64::NAN);
         without[8 * n + n / 2] = encode(dtype, f64::NAN);
         // (A saved result is 0 or -inf there, and what the second array has there is made of x: other tests' business.)
-        if op.is_binary() {
+        if op.is_binary() || op == Op::LogSumExpVjp {
             return;
         }
         let case = |x, mask| Case {
