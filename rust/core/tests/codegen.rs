@@ -19,8 +19,8 @@ use softmax_core::simd::Level;
 
 /// The functions that carry `#[target_feature]`.
 const KERNEL: &str = "dispatch_unchecked::compiled";
-/// Kernels of each level: two types; softmax, log_softmax with and without a temperature, logsumexp.
-const KERNELS: usize = 2 * 4;
+/// Kernels of each level: two types; what `ops::Kernel` names, log_softmax and dense losses twice, the Jacobians once.
+const KERNELS: usize = 2 * 14;
 
 /// What a hot loop may call: it is never reached, or never returns.
 const NEVER_RETURN: &[&str] = &[
@@ -34,6 +34,10 @@ const ONCE_A_ROW: &[&str] = &[
     "drive::pack::write_value",
     "drive::long::refined",
     "drive::stage::classify",
+    "drive::stage::given",
+    "drive::rows::scale_row",
+    "drive::rows::one_nan",
+    "dispatch_apart::apart",
 ];
 /// With debug assertions an unaligned access checks its pointer, and is too large to be inlined; so is `array::map`;
 /// and more is copied.
@@ -56,6 +60,8 @@ const LOW_FLOORS: &[&str] = &[
 /// Functions of the crate's lower floors that may stand on their own, and why.
 const OUTLINED: &[(&str, &str)] = &[
     ("softmax_core::ops::Op", "the name of what was asked for"),
+    ("softmax_core::ops::Kernel", "the name of what computes it"),
+    ("core::ptr::drop_in_place", "frees the list of axes"),
     ("math::exp::Base<T>::new", "scalar, once for a temperature"),
     ("Float>::scaled_difference", "scalar, for rare rows"),
     ("ops::log_softmax::LogSoftmax", "drop glue and Debug of the op's type"),

@@ -615,12 +615,9 @@ pub(super) unsafe fn measure<S: Isa + Simd<T>, T: Stored, O: RowOp>(
                 }
             } else {
                 let (sum, _) = along::sum(s, Vector::splat(s, m), f, from, len);
-                let zero = Vector::zero(s);
                 State {
                     max: 0.0,
-                    peak: Exp::new(s, &long.base, zero, O::DEPTH)
-                        .pair(zero)
-                        .map(|v| v.lane(0).to_f64()),
+                    peak: [T::KAPPA * pow2(O::DEPTH.bias::<T>()), 0.0],
                     sums: fold_sums::<S, T, O>(&sum),
                     ..State::EMPTY
                 }

@@ -170,7 +170,13 @@ impl<'a, T: Stored, O: RowOp> Call<'a, T, O> {
         if (1..=panels::SHORT_BYTES / size_of::<T>()).contains(&n) && self.plan.rows >= T::LANES / 2 {
             return Regime::Panels;
         }
-        Regime::Rows((rows::BATCH_BYTES / (n * size_of::<T>()).max(1)).clamp(1, T::LANES))
+        // Without exponentials, what is done between the passes counts more, and once more in the first-level cache less.
+        let bytes = if O::SCORES {
+            rows::BATCH_BYTES
+        } else {
+            2 * rows::BATCH_BYTES
+        };
+        Regime::Rows((bytes / (n * size_of::<T>()).max(1)).clamp(1, T::LANES))
     }
 
     unsafe fn run(&self, control: &dyn Control) -> Result<(), Error> {

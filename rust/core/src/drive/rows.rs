@@ -21,6 +21,9 @@ use crate::simd::{Float, Isa, Lanes, Simd, Vector};
 /// Input of a batch: with as much output it fits the first-level cache.
 pub(super) const BATCH_BYTES: usize = 8 << 10;
 
+/// An array of more than this comes from memory, or from the last cache.
+const FAR_BYTES: usize = 8 << 20;
+
 /// The rows of a batch: where they are read, and where results (and before them, exponentials) go.
 struct Batch<T> {
     count: usize,
@@ -73,12 +76,18 @@ pub(super) unsafe fn batches<S: Isa + Simd<T>, T: Stored, O: RowOp>(
 ) {
     let plan = &call.plan;
     let end = plan.rows.min(units.end * size);
-    // The next batch is fetched into the cache while this one is computed.
+    // The next batch is fetched into the cache while this one is computed. (A saved result is hardly computed with: what
+    // lies in a cache comes as fast without, and the fetching costs a fifth.)
     let step = plan.row(size).minus(plan.row(0));
+    let fetches = O::SCORES || plan.rows.saturating_mul(plan.n) > FAR_BYTES / size_of::<T>();
     let ahead = Place {
-        x: if call.x_in_place { step.x } else { 0 },
-        second: if call.second_in_place { step.second } else { 0 },
-        out: if call.out_in_place { step.out } else { 0 },
+        x: if call.x_in_place && fetches { step.x } else { 0 },
+        second: if call.second_in_place && fetches {
+            step.second
+        } else {
+            0
+        },
+        out: if call.out_in_place && fetches { step.out } else { 0 },
         ..Place::ORIGIN
     };
     let mut batch = Batch::EMPTY;

@@ -145,7 +145,13 @@ impl<'c, S: Isa + Simd<T>, T: Stored> Stage<'c, S, T> {
         found: Found<S, T>,
         count: usize,
     ) -> Known<S, T> {
-        let [own, own_rest] = self.exp.pair(self.pivot);
+        let [own, own_rest] = if O::SCORES {
+            self.exp.pair(self.pivot)
+        } else {
+            [Vector::zero(s); 2]
+        };
+        // Of a saved result: the exponential of 0, and no other.
+        let of_zero = Vector::splat(s, T::KAPPA * pow2(O::DEPTH.bias::<T>()));
         let max = Vector::from_lanes(s, &self.max);
         let mut octaves = self.temperatures.map(|temperatures| temperatures.octaves);
         let given = if call.given {
@@ -193,15 +199,13 @@ impl<'c, S: Isa + Simd<T>, T: Stored> Stage<'c, S, T> {
                     moved_temperature,
                     sum,
                     rest,
-                    peak: peak::<S, T>(
-                        s,
-                        pivot,
-                        moved_temperature,
-                        T::widen_half(s, self.exp.octaves, i),
-                        own,
-                        O::DEPTH,
-                    ),
-                    own: own[0],
+                    peak: if O::SCORES {
+                        let octaves = T::widen_half(s, self.exp.octaves, i);
+                        peak::<S, T>(s, pivot, moved_temperature, octaves, own, O::DEPTH)
+                    } else {
+                        [of_zero, Vector::zero(s)]
+                    },
+                    own: if O::SCORES { own[0] } else { of_zero },
                     ties: T::widen_half(s, found.ties, i),
                     sums,
                     picked: T::widen_half(s, found.picked, i),

@@ -63,10 +63,10 @@ macro_rules! targets {
                     Self::Portable => {
                         // One function, as for the others: not a copy in everything that dispatches.
                         #[inline(never)]
-                        fn compiled<T: Float, K: Kernel<T>>(kernel: K) -> K::Out {
+                        fn portable<T: Float, K: Kernel<T>>(kernel: K) -> K::Out {
                             T::enter(Portable::new(), kernel)
                         }
-                        compiled::<T, K>(kernel)
+                        portable::<T, K>(kernel)
                     }
                     $(
                         #[cfg(target_arch = $arch)]
