@@ -6,6 +6,8 @@
 //! float64), which are added pairwise in the end (`l` with `l + LANES / 2`, and so on): the error does not grow with the
 //! row.
 
+use std::mem::MaybeUninit;
+
 use crate::math::exp::Exp;
 use crate::simd::{Float, Isa, Mask, Simd, Vector};
 
@@ -574,7 +576,8 @@ pub(crate) mod across {
     ) -> ([T::Wide<S>; 1 + SUMS], Vector<S, T>) {
         let lanes = T::LANES;
         let mut others = Vector::zero(s);
-        let mut wide = [[T::wide_zero(s); 16]; 1 + SUMS];
+        // (Lanes are written in the first group: to fill all of this beforehand would take as long as a short panel.)
+        let mut wide = [[MaybeUninit::<T::Wide<S>>::uninit(); 16]; 1 + SUMS];
         let mut j = 0;
         while j < n {
             let end = n.min(j + GROUP * lanes);
@@ -584,11 +587,13 @@ pub(crate) mod across {
                 let all = sum.all();
                 for k in 0..1 + F::SUMS {
                     // (Nothing to add to in the first group, and most panels have but one.)
-                    wide[k][l] = if j == 0 {
+                    let sum = if j == 0 {
                         T::widen(s, all[k])
                     } else {
-                        T::wide_add(s, wide[k][l], all[k])
+                        // SAFETY: the first group has as many lanes as any.
+                        T::wide_add(s, unsafe { wide[k][l].assume_init() }, all[k])
                     };
+                    wide[k][l].write(sum);
                 }
             }
             j += GROUP * lanes;
@@ -599,13 +604,22 @@ pub(crate) mod across {
             for l in 0..step {
                 if l + step < n {
                     for k in 0..1 + F::SUMS {
-                        wide[k][l] = T::wide_merge(s, wide[k][l], wide[k][l + step]);
+                        // SAFETY: the first `n` lanes were written.
+                        let (low, high) = unsafe { (wide[k][l].assume_init(), wide[k][l + step].assume_init()) };
+                        wide[k][l].write(T::wide_merge(s, low, high));
                     }
                 }
             }
             step /= 2;
         }
         let ties = Vector::splat(s, T::from_f64(n as f64)) - others.counted();
-        ([wide[0][0], wide[1][0], wide[2][0], wide[3][0]], ties)
+        let mut sums = [T::wide_zero(s); 1 + SUMS];
+        if n > 0 {
+            for k in 0..1 + F::SUMS {
+                // SAFETY: there is a first lane.
+                sums[k] = unsafe { wide[k][0].assume_init() };
+            }
+        }
+        (sums, ties)
     }
 }

@@ -8,7 +8,7 @@
 use super::pack::{self, load_some, store_some};
 use super::plan::{Place, Plan};
 use super::rows::{one_nan, second_of};
-use super::stage::{Access, Found, Known, Stage};
+use super::stage::{Access, Found, Known, Stage, SumsOf};
 use super::{Call, Move};
 use crate::element::{Element, Stored, Visitor};
 use crate::math::exp::Exp;
@@ -143,12 +143,8 @@ impl<'a, T: Stored> Panel<'a, T> {
                 From::Exp => across::sum::<S, T, _, true, true>(s, exp, m, f, panels, n),
                 _ => across::sum::<S, T, _, true, false>(s, exp, m, f, panels, n),
             };
-            let found = Found {
-                sums: halves::<S, T>(s, wide, O::SUMS),
-                ties,
-                picked,
-            };
-            stage.conclude(s, call, self, found, count)
+            let found = Found { ties, picked };
+            stage.conclude(s, call, self, &Wide::<S, T>(wide), found, count)
         }
     }
 
@@ -190,11 +186,10 @@ impl<'a, T: Stored> Panel<'a, T> {
             let m = Vector::from_lanes(s, &m);
             let (wide, _) = across::sum::<S, T, _, false, false>(s, &stage.exp, m, f, panels, n);
             let found = Found {
-                sums: halves::<S, T>(s, wide, O::SUMS),
                 ties: Vector::splat(s, T::ONE),
                 picked,
             };
-            stage.conclude(s, call, self, found, count)
+            stage.conclude(s, call, self, &Wide::<S, T>(wide), found, count)
         }
     }
 
@@ -311,18 +306,14 @@ impl<T: Stored, O: RowOp> Kernel<T> for Compute<'_, '_, '_, T, O> {
     }
 }
 
-/// The sums in halves of eight lanes.
-#[inline(always)]
-fn halves<S: Isa + Simd<T>, T: Stored>(
-    s: S,
-    wide: [T::Wide<S>; 1 + SUMS],
-    sums: usize,
-) -> [[[Vector<S, f64>; 2]; 2]; 1 + SUMS] {
-    let mut halves = [[[Vector::zero(s); 2]; 2]; 1 + SUMS];
-    for a in 0..1 + sums {
-        halves[a] = T::wide_halves(s, wide[a]);
+/// Sums of a panel.
+struct Wide<S: Isa, T: Stored>([T::Wide<S>; 1 + SUMS]);
+
+impl<S: Isa, T: Stored> SumsOf<S> for Wide<S, T> {
+    #[inline(always)]
+    fn half(&self, s: S, of: usize, half: usize) -> [Vector<S, f64>; 2] {
+        T::wide_halves(s, self.0[of])[half]
     }
-    halves
 }
 
 /// The `unit`-th `LANES` rows, which are short.

@@ -9,7 +9,7 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use super::plan::{Place, Plan};
-use super::stage::{Access, Found, Known, Stage};
+use super::stage::{Access, Found, Known, Stage, SumsOf};
 use super::{Call, Move, pack};
 use crate::element::Stored;
 use crate::math::exp::Exp;
@@ -24,18 +24,26 @@ pub(super) const BATCH_BYTES: usize = 8 << 10;
 /// An array of more than this comes from memory, or from the last cache.
 const FAR_BYTES: usize = 8 << 20;
 
-/// The rows of a batch: where they are read, and where results (and before them, exponentials) go.
+/// A row: where it is read, and where results (and before them, exponentials) go.
+#[derive(Clone, Copy)]
+struct Row<T> {
+    place: Place,
+    x: *const T,
+    /// The second row, where there is one.
+    b: *const T,
+    y: *mut T,
+    /// Where something was picked.
+    position: usize,
+}
+
+/// The rows of a batch. (Only those that there are get written: to fill them all would cost a small call a tenth of its
+/// time.)
 struct Batch<T> {
     count: usize,
-    places: [Place; 16],
-    x: [*const T; 16],
-    /// The second rows, where there are any.
-    b: [*const T; 16],
-    y: [*mut T; 16],
+    rows: [MaybeUninit<Row<T>>; 16],
     maxima: Lanes<T>,
-    /// What was picked of each row, and where.
+    /// What was picked of each row.
     picked: Lanes<T>,
-    positions: [usize; 16],
     /// Whether what was picked is moved along with a row.
     picks_scores: bool,
     n: usize,
@@ -46,19 +54,21 @@ const NOWHERE: usize = usize::MAX;
 
 impl<T: Stored> Access<T> for Batch<T> {
     fn place(&self, l: usize) -> Place {
-        self.places[l]
+        self.row(l).place
     }
     unsafe fn move_row(&mut self, l: usize, by: Move<T>) {
+        let row = self.row_mut(l);
+        let (x, y) = (row.x, row.y);
+        row.x = y;
         // SAFETY: rows of `n` elements.
-        unsafe { move_row(self.x[l], self.y[l], self.n, by) };
-        self.x[l] = self.y[l];
+        unsafe { move_row(x, y, self.n, by) };
         if self.picks_scores {
             self.picked.0[l] = by.apply(self.picked.0[l]);
         }
     }
     unsafe fn has_nan(&self, l: usize) -> bool {
         // SAFETY: rows of `n` elements.
-        unsafe { has_nan(self.x[l], self.n) }
+        unsafe { has_nan(self.row(l).x, self.n) }
     }
 }
 
@@ -90,9 +100,7 @@ pub(super) unsafe fn batches<S: Isa + Simd<T>, T: Stored, O: RowOp>(
         out: if call.out_in_place && fetches { step.out } else { 0 },
         ..Place::ORIGIN
     };
-    let mut batch = Batch::EMPTY;
-    batch.n = plan.n;
-    batch.picks_scores = O::PICK == Pick::Class;
+    let mut batch = Batch::new::<O>(plan.n);
     // SAFETY: rows of the problem, or of the scratch.
     unsafe {
         for start in (units.start * size..end).step_by(size) {
@@ -108,27 +116,40 @@ pub(super) unsafe fn batches<S: Isa + Simd<T>, T: Stored, O: RowOp>(
 }
 
 impl<T: Stored> Batch<T> {
-    const EMPTY: Self = Self {
-        count: 0,
-        places: [Place::ORIGIN; 16],
-        x: [std::ptr::null(); 16],
-        b: [std::ptr::null(); 16],
-        y: [std::ptr::null_mut(); 16],
-        maxima: Lanes([<T as Float>::ZERO; 16]),
-        picked: Lanes([<T as Float>::ZERO; 16]),
-        positions: [NOWHERE; 16],
-        picks_scores: false,
-        n: 0,
-    };
+    #[inline(always)]
+    fn new<O: RowOp>(n: usize) -> Self {
+        Self {
+            count: 0,
+            rows: [MaybeUninit::uninit(); 16],
+            maxima: Lanes([<T as Float>::ZERO; 16]),
+            picked: Lanes([<T as Float>::ZERO; 16]),
+            picks_scores: O::PICK == Pick::Class,
+            n,
+        }
+    }
+
+    #[inline(always)]
+    fn row(&self, i: usize) -> &Row<T> {
+        debug_assert!(i < self.count);
+        // SAFETY: `open` wrote the first `count`, and no other is asked for.
+        unsafe { self.rows[i].assume_init_ref() }
+    }
+
+    #[inline(always)]
+    fn row_mut(&mut self, i: usize) -> &mut Row<T> {
+        debug_assert!(i < self.count);
+        // SAFETY: as in `row`.
+        unsafe { self.rows[i].assume_init_mut() }
+    }
 
     /// Row `i`, and where the one lies that is fetched meanwhile.
     #[inline(always)]
     fn source(&self, i: usize, ahead: Place) -> Source<T> {
         Source {
-            x: self.x[i],
-            b: self.b[i],
-            next_x: self.x[i].wrapping_byte_offset(ahead.x),
-            next_b: self.b[i].wrapping_byte_offset(ahead.second),
+            x: self.row(i).x,
+            b: self.row(i).b,
+            next_x: self.row(i).x.wrapping_byte_offset(ahead.x),
+            next_b: self.row(i).b.wrapping_byte_offset(ahead.second),
         }
     }
 
@@ -144,20 +165,21 @@ impl<T: Stored> Batch<T> {
                 Pick::None => {}
                 Pick::Peak if self.n == 0 => {}
                 Pick::Peak => {
-                    let k = along::find(s, self.x[i], self.n, self.maxima.0[i]);
-                    self.positions[i] = k;
-                    self.picked.0[i] = self.b[i].add(k).read_unaligned();
+                    let (n, max) = (self.n, self.maxima.0[i]);
+                    let row = self.row_mut(i);
+                    row.position = along::find(s, row.x, n, max);
+                    self.picked.0[i] = row.b.add(row.position).read_unaligned();
                 }
-                Pick::Class => match call.plan.details.class(self.places[i].row) {
-                    Some(class) => {
-                        self.positions[i] = class;
-                        self.picked.0[i] = self.x[i].add(class).read_unaligned();
+                Pick::Class => {
+                    let row = self.row_mut(i);
+                    match call.plan.details.class(row.place.row) {
+                        Some(class) => {
+                            row.position = class;
+                            self.picked.0[i] = row.x.add(class).read_unaligned();
+                        }
+                        None => self.picked.0[i] = self.maxima.0[i],
                     }
-                    None => {
-                        self.positions[i] = NOWHERE;
-                        self.picked.0[i] = self.maxima.0[i];
-                    }
-                },
+                }
             }
         }
     }
@@ -180,25 +202,25 @@ unsafe fn open<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     unsafe {
         for (i, r) in rows.enumerate() {
             let place = plan.row(r);
-            batch.places[i] = place;
-            batch.y[i] = if call.out_in_place && O::FROM != From::Nothing {
+            let y = if call.out_in_place && O::FROM != From::Nothing {
                 plan.problem.out.ptr.offset(place.out).cast()
             } else {
                 scratch.wrapping_add(i * n)
             };
             let skips = plan.details.skips(place.row);
-            batch.x[i] = if call.x_in_place {
+            let x = if call.x_in_place {
                 plan.problem.x.ptr.offset(place.x).cast()
             } else {
                 // Packed to where the results will be, in place from then on.
                 if !skips {
-                    pack::pack(s, plan, place, 0, n, batch.y[i]);
+                    pack::pack(s, plan, place, 0, n, y);
                 }
-                batch.y[i]
+                y.cast_const()
             };
+            let mut b = std::ptr::null();
             if O::SECOND {
-                batch.b[i] = if call.second_in_place {
-                    second_of(plan).ptr.offset(place.second).cast()
+                b = if call.second_in_place {
+                    second_of(plan).ptr.offset(place.second).cast::<T>().cast_const()
                 } else {
                     let b = first_second.wrapping_add(i * n);
                     if !skips {
@@ -207,12 +229,18 @@ unsafe fn open<S: Isa + Simd<T>, T: Stored, O: RowOp>(
                     b
                 };
             }
+            batch.rows[i].write(Row {
+                place,
+                x,
+                b,
+                y,
+                position: NOWHERE,
+            });
             if skips {
                 batch.maxima.0[i] = T::ZERO;
                 batch.picked.0[i] = T::ZERO;
-                batch.positions[i] = NOWHERE;
             } else if O::SCORES {
-                batch.maxima.0[i] = along::max(s, batch.x[i], n);
+                batch.maxima.0[i] = along::max(s, x, n);
                 batch.pick(s, call, i);
             }
         }
@@ -244,7 +272,7 @@ unsafe fn sums<S: Isa + Simd<T>, T: Stored, O: RowOp>(
         let exp_rows = stage.exp.rows();
         let pivots = stage.pivot.to_lanes();
         for i in 0..count {
-            if call.plan.details.skips(batch.places[i].row) {
+            if call.plan.details.skips(batch.row(i).place.row) {
                 continue;
             }
             let exp = stage.row::<O>(s, &exp_rows, &pivots, i);
@@ -253,7 +281,7 @@ unsafe fn sums<S: Isa + Simd<T>, T: Stored, O: RowOp>(
                 op: call.op,
                 picked: Vector::splat(s, batch.picked.0[i]),
             };
-            let (from, y) = (batch.source(i, ahead), batch.y[i]);
+            let (from, y) = (batch.source(i, ahead), batch.row(i).y);
             let sum = match O::FROM {
                 From::Exp => along::exp_sum::<S, T, _, true>(s, &exp, m, f, from, y, n),
                 _ => along::exp_sum::<S, T, _, false>(s, &exp, m, f, from, y, n),
@@ -262,11 +290,10 @@ unsafe fn sums<S: Isa + Simd<T>, T: Stored, O: RowOp>(
             ties.0[i] = T::from_f64(sum.ties);
         }
         let found = Found {
-            sums: folded.halves(s, count, O::SUMS),
             ties: Vector::from_lanes(s, &ties),
             picked: Vector::from_lanes(s, &batch.picked),
         };
-        stage.conclude(s, call, batch, found, count)
+        stage.conclude(s, call, batch, &folded, found, count)
     }
 }
 
@@ -285,8 +312,8 @@ unsafe fn saved_sums<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     // SAFETY: rows of the batch.
     unsafe {
         for i in 0..count {
-            let (x, b) = (batch.x[i], batch.b[i]);
-            batch.positions[i] = NOWHERE;
+            let (x, b) = (batch.row(i).x, batch.row(i).b);
+            batch.row_mut(i).position = NOWHERE;
             batch.picked.0[i] = b.read_unaligned();
             let mut f = Sums {
                 op: call.op,
@@ -296,7 +323,7 @@ unsafe fn saved_sums<S: Isa + Simd<T>, T: Stored, O: RowOp>(
             batch.maxima.0[i] = max;
             if max.to_f64() > O::SATURATED {
                 let k = along::find(s, x, n, max);
-                batch.positions[i] = k;
+                batch.row_mut(i).position = k;
                 batch.picked.0[i] = b.add(k).read_unaligned();
                 f.picked = Vector::splat(s, batch.picked.0[i]);
                 (sum, _) = along::sum(s, Vector::splat(s, max), f, batch.source(i, Place::ORIGIN), n);
@@ -306,11 +333,10 @@ unsafe fn saved_sums<S: Isa + Simd<T>, T: Stored, O: RowOp>(
         let mut room = None;
         let stage = Stage::saved(s, call, Vector::from_lanes(s, &batch.maxima), count, batch, &mut room);
         let found = Found {
-            sums: folded.halves(s, count, O::SUMS),
             ties: Vector::splat(s, T::ONE),
             picked: Vector::from_lanes(s, &batch.picked),
         };
-        stage.conclude(s, call, batch, found, count)
+        stage.conclude(s, call, batch, &folded, found, count)
     }
 }
 
@@ -338,8 +364,8 @@ unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp>(
         }
         let exp = Exp::new(s, &call.unit, Vector::zero(s), O::DEPTH);
         for i in 0..count {
-            let y = batch.y[i];
-            if call.plan.details.skips(batch.places[i].row) {
+            let y = batch.row(i).y;
+            if call.plan.details.skips(batch.row(i).place.row) {
                 fill(y, n, T::ZERO);
             } else if known.is_nan(i) {
                 fill(y, n, T::NAN);
@@ -353,7 +379,7 @@ unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp>(
                     params: &p,
                 };
                 let next = y.wrapping_byte_offset(ahead.out).cast_const();
-                let (x, b) = (batch.x[i], batch.b[i]);
+                let (x, b) = (batch.row(i).x, batch.row(i).b);
                 match O::FROM {
                     From::Exp if O::SCORES => along::map(s, finish, (y.cast_const(), b), y, n, next),
                     From::Exp => along::map(s, ExpFinish { exp: &exp, finish }, (x, b), y, n, next),
@@ -361,9 +387,9 @@ unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp>(
                     _ => along::map(s, finish, (x, b), y, n, next),
                 }
                 if let Some(k) = O::FIX
-                    && batch.positions[i] != NOWHERE
+                    && batch.row(i).position != NOWHERE
                 {
-                    y.add(batch.positions[i]).write_unaligned(params[k].0[i]);
+                    y.add(batch.row(i).position).write_unaligned(params[k].0[i]);
                 }
                 if O::DERIVES && known.octaves(i) != 0 {
                     scale_row(y, n, known.octaves(i));
@@ -373,7 +399,7 @@ unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp>(
                 }
             }
             if !call.out_in_place {
-                pack::unpack(s, &call.plan, batch.places[i], 0, n, y, T::from_f64(O::MASKED));
+                pack::unpack(s, &call.plan, batch.row(i).place, 0, n, y, T::from_f64(O::MASKED));
             }
         }
     }
@@ -401,13 +427,12 @@ pub(super) unsafe fn probabilities<S: Isa + Simd<T>, T: Stored>(
     r: usize,
     scratch: *mut T,
 ) -> Option<JacobianRow<S, T>> {
-    let mut batch = Batch::EMPTY;
     let n = call.plan.n;
-    batch.n = n;
+    let mut batch = Batch::new::<Probabilities>(n);
     // SAFETY: the caller's promise.
     unsafe {
         open(s, call, r..r + 1, scratch, &mut batch);
-        let peak = along::find(s, batch.x[0], n, batch.maxima.0[0]);
+        let peak = along::find(s, batch.row(0).x, n, batch.maxima.0[0]);
         let known = sums(s, call, &mut batch, Place::ORIGIN);
         if known.is_nan(0) {
             return None;
@@ -463,17 +488,6 @@ impl<T: Float> Folded<T> {
         }
     }
 
-    /// The sums of all rows, a lane each, in halves of eight.
-    #[inline(always)]
-    fn halves<S: Isa>(&self, s: S, count: usize, sums: usize) -> [[[Vector<S, f64>; 2]; 2]; 1 + SUMS] {
-        let mut halves = [[[Vector::zero(s); 2]; 2]; 1 + SUMS];
-        for a in 0..1 + sums {
-            let low = self.add_lanes(s, a, 0);
-            halves[a] = [low, if count > 8 { self.add_lanes(s, a, 8) } else { low }];
-        }
-        halves
-    }
-
     /// The sums of eight rows, a lane each, from their lanes.
     #[inline(always)]
     fn add_lanes<S: Isa>(&self, s: S, of: usize, first: usize) -> [Vector<S, f64>; 2] {
@@ -494,6 +508,13 @@ impl<T: Float> Folded<T> {
             }
         }
         add_lanes::<S, T>(lanes)
+    }
+}
+
+impl<S: Isa, T: Float> SumsOf<S> for Folded<T> {
+    #[inline(always)]
+    fn half(&self, s: S, of: usize, half: usize) -> [Vector<S, f64>; 2] {
+        self.add_lanes(s, of, 8 * half)
     }
 }
 

@@ -142,6 +142,7 @@ impl<'c, S: Isa + Simd<T>, T: Stored> Stage<'c, S, T> {
         s: S,
         call: &Call<'_, T, O>,
         access: &impl Access<T>,
+        all_sums: &impl SumsOf<S>,
         found: Found<S, T>,
         count: usize,
     ) -> Known<S, T> {
@@ -161,12 +162,12 @@ impl<'c, S: Isa + Simd<T>, T: Stored> Stage<'c, S, T> {
         };
         let mut doubtful = Vector::zero(s);
         let mut params = [[Vector::zero(s); 6]; 2];
-        let mut losses = [Lanes([0.0; 16]); 2];
+        let mut losses = None;
         let mut special = self.temperatures.is_some_and(|temperatures| temperatures.special);
         // For float64 there is but one half.
         for i in 0..2 {
             if i * 8 < count && i * 8 < T::LANES {
-                let [sum, rest] = found.sums[0][i];
+                let [sum, rest] = all_sums.half(s, 0, i);
                 let own = [T::widen_half(s, own, i), T::widen_half(s, own_rest, i)];
                 let pivot = T::widen_half(s, self.pivot, i);
                 let [temperature, moved_temperature, scaled_temperature] = match self.temperatures {
@@ -187,7 +188,7 @@ impl<'c, S: Isa + Simd<T>, T: Stored> Stage<'c, S, T> {
                 special |= sum.any_nan();
                 let mut sums = [Vector::zero(s); SUMS];
                 for k in 0..O::SUMS {
-                    let [hi, lo] = found.sums[1 + k][i];
+                    let [hi, lo] = all_sums.half(s, 1 + k, i);
                     sums[k] = total(hi, lo);
                 }
                 let (one, zero) = (Vector::splat(s, 1.0), Vector::zero(s));
@@ -235,10 +236,11 @@ impl<'c, S: Isa + Simd<T>, T: Stored> Stage<'c, S, T> {
                 }
                 if call.plan.details.losses.is_some() {
                     let of_rows = call.op.losses(&stats);
+                    let lanes = losses.get_or_insert([Lanes([0.0; 16]); 2]);
                     // SAFETY: eight of sixteen lanes.
                     unsafe {
-                        of_rows.entropy.store(losses[0].0.as_mut_ptr().add(8 * i));
-                        of_rows.square.store(losses[1].0.as_mut_ptr().add(8 * i));
+                        of_rows.entropy.store(lanes[0].0.as_mut_ptr().add(8 * i));
+                        of_rows.square.store(lanes[1].0.as_mut_ptr().add(8 * i));
                     }
                 }
                 params[i] = call.op.row::<S, T>(&stats);
@@ -259,14 +261,17 @@ impl<'c, S: Isa + Simd<T>, T: Stored> Stage<'c, S, T> {
             special,
         };
         if special {
-            let sums = found.sums[0].map(|half| half[0].to_lanes());
-            for l in 0..T::LANES {
+            let sums = [
+                all_sums.half(s, 0, 0)[0].to_lanes(),
+                all_sums.half(s, 0, (count - 1) / 8)[0].to_lanes(),
+            ];
+            for l in 0..count {
                 if sums[l / 8].0[l % 8].is_nan() && known.max.0[l].is_finite() {
                     known.max.0[l] = T::NAN;
                 }
             }
         }
-        if let Some(rows) = call.plan.details.losses {
+        if let (Some(rows), Some(losses)) = (call.plan.details.losses, losses) {
             for l in 0..count {
                 // SAFETY: a number for each row.
                 unsafe {
@@ -295,10 +300,14 @@ fn doubt<S: Isa>(v: Vector<S, f64>) -> Vector<S, f64> {
     v * Vector::zero(v.1)
 }
 
-/// What the passes over rows found.
+/// The sums of a pass over rows, a lane each.
+pub(super) trait SumsOf<S: Isa> {
+    /// One of the sums (the exponentials' first), and what rounding took from it: of eight rows.
+    fn half(&self, s: S, of: usize, half: usize) -> [Vector<S, f64>; 2];
+}
+
+/// What else the passes over rows found.
 pub(super) struct Found<S: Isa + Simd<T>, T: Float> {
-    /// [sums, rests] of each half of the lanes; the exponentials' first.
-    pub(super) sums: [[[Vector<S, f64>; 2]; 2]; 1 + SUMS],
     /// How many elements are the maximum.
     pub(super) ties: Vector<S, T>,
     /// What was picked.
