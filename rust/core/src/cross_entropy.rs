@@ -266,17 +266,20 @@ fn rounded(call: &CrossEntropy<'_>, loss: f64) -> f64 {
 const SUM_BLOCK: usize = 256;
 
 /// The sum of a number of each row, in C order, in blocks: the same whoever computed the numbers, and in which order.
+/// What the additions lose is added in the end, so the error does not grow with the number of rows.
 fn sum(numbers: impl IntoIterator<Item = f64>) -> f64 {
-    let (mut total, mut block, mut count) = (0.0, 0.0, 0);
+    let (mut total, mut block, mut count) = ([0.0; 2], [0.0; 2], 0);
     for number in numbers {
-        block += number;
+        block = f64::scalar_merge(block, [number, 0.0]);
         count += 1;
         if count == SUM_BLOCK {
-            total += block;
-            (block, count) = (0.0, 0);
+            total = f64::scalar_merge(total, block);
+            (block, count) = ([0.0; 2], 0);
         }
     }
-    total + block
+    let [sum, lost] = f64::scalar_merge(total, block);
+    // (An infinite sum loses nothing.)
+    if lost.is_finite() { sum + lost } else { sum }
 }
 
 fn zeros(count: usize) -> Result<Vec<f64>, Error> {

@@ -414,7 +414,9 @@ impl<T: Stored> Kernel<T> for Unpack<'_, '_, T> {
         let mut done = 0;
         // SAFETY: `unpack` was called with valid arrays.
         unsafe {
-            if let Some(limit) = plan.details.softcap {
+            if let Some(limit) = plan.details.softcap
+                && !plan.details.skips(row.row)
+            {
                 // (In place the scores are still there.)
                 uncap(plan, part, from, limit);
             }

@@ -269,9 +269,10 @@ impl<S: Isa> Stats<S> {
         let product = hi * quotient;
         let zero = Vector::zero(s);
         let lost = hi.fused_neg_mul_add(quotient, product);
-        let [hi, lo] = T::split(s, product, (lo * quotient + hi * left) - lost);
-        // Infinite factors have no low part.
-        [hi, lo.select(lo.equal(lo), zero)]
+        // Infinite factors have no low part, nor have those that are infinite in `T`.
+        let rest = (lo * quotient + hi * left) - lost;
+        let [hi, lo] = T::split(s, product, rest.select(rest.equal(rest), zero));
+        [hi, lo.select((lo * zero).equal(zero), zero)]
     }
 
     /// 1 / T as the sum of two of `T`.
@@ -287,11 +288,15 @@ impl<S: Isa> Stats<S> {
     #[inline(always)]
     pub(crate) fn exp(&self, v: Vector<S, f64>) -> Vector<S, f64> {
         let s = self.sum.1;
-        let d = (v - self.pivot).div(self.moved_temperature);
         let zero = Vector::zero(s);
+        // What the difference and the division lost is made good to first order.
+        let [difference, lost] = two_sum(v, zero - self.pivot);
+        let d = difference.div(self.moved_temperature);
+        let left = (d.fused_neg_mul_add(self.moved_temperature, difference) + lost).div(self.moved_temperature);
+        let left = left.select((left * zero).equal(zero), zero);
         let exp = Exp::new(s, &Base::new(1.0), zero, Depth::Full);
         let e = exp.of(exp.floor.max(d)) * Vector::splat(s, crate::simd::pow2(-f64::BIAS) / f64::KAPPA);
-        e.select(d.not_less(exp.floor), zero)
+        e.mul_add(left, e).select(d.not_less(exp.floor), zero)
     }
 
     /// The sum of all exponentials, as a pair.
