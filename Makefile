@@ -10,14 +10,14 @@
 # shared library is left among the sources, to be imported stale by another interpreter; and `maturin build` does not
 # look at VIRTUAL_ENV and CONDA_PREFIX, where `develop` refuses to run if both are set.
 #
-# Options: PYTHON=python3.13 picks the interpreter that .venv is made from; ARGS="..." is handed to pytest, or to the
-# first job of the demo, TRAIN="..." to the second.
+# Options: PYTHON=python3.13 picks the interpreter that .venv is made from; ARGS="..." is handed to the program (of the
+# demo, to its first job, TRAIN="..." to the second).
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .SUFFIXES:
-.PHONY: help bench demo test test-rust test-python check check-rust check-python check-docs docs figures exhaustive wheel fmt clean rust FORCE
+.PHONY: help bench bench-compare bench-proof dashboard chart instructions instructions-update demo test test-rust test-python check check-rust check-python check-docs docs figures exhaustive wheel fmt clean rust FORCE
 
 # What an outer environment may set and what would lead another Python, or pip, elsewhere.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV CONDA_PREFIX PIP_USER PIP_TARGET PIP_PREFIX PIP_REQUIRE_VIRTUALENV
@@ -34,9 +34,11 @@ GROUPS_SUM := $(call sum,pyproject.toml)
 SOURCES_SUM := $(call sum,Cargo.toml Cargo.lock pyproject.toml README.md LICENSE-MIT LICENSE-APACHE python rust)
 PACKAGE := .venv/stamps/package-$(SOURCES_SUM)
 group = .venv/stamps/group-$(1)-$(GROUPS_SUM)
+DASHBOARD := .venv/stamps/dashboard-$(GROUPS_SUM)
+PINNED := $(if $(shell command -v taskset),taskset -c 0)
 
 help: ## list the verbs
-	@sed -n 's/^\([a-z]*\):.*## /  make \1|/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1|/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-26s %s\n", $$1, $$2 }'
 
 demo: $(call group,demo) $(PACKAGE) ## build, classify 1500 real files (ARGS="FOLDER --top 3" for others), train a classifier (TRAIN="--newton")
 	@echo '==> job 1 of 2: what kind of file is it? The softmax of a real network, over real files'
@@ -50,7 +52,7 @@ test-rust: | rust
 	@echo '==> Rust tests'
 	cargo test $(LOCKED) -p softmax-core
 
-test-python: $(call group,test) $(PACKAGE)
+test-python: $(call group,test) $(DASHBOARD) $(PACKAGE)
 	@echo '==> Python tests'
 	$(PY) -m pytest $(ARGS)
 
@@ -74,7 +76,26 @@ check-docs: $(call group,docs) $(PACKAGE)
 	$(PY) -m sphinx -q -W --keep-going -n -E -b html docs docs/_build/html
 
 bench: $(call group,bench) $(PACKAGE) ## compare with other libraries on one pinned CPU (ARGS="--ops softmax --shapes 1x10")
-	$(if $(shell command -v taskset),taskset -c 0) $(PY) benches/rivals.py $(ARGS)
+	$(PINNED) $(PY) benches/rivals.py $(ARGS)
+
+bench-compare: $(call group,bench) | rust ## is HEAD slower than another commit? (BASE=main, ARGS="--bench overhead"); a quarter of an hour
+	$(PY) benches/compare.py $(BASE) $(ARGS)
+
+bench-proof: $(call group,bench) | rust ## plants a slowdown in a scratch clone: bench-compare must see it (minutes)
+	$(PY) benches/proof.py
+
+dashboard: $(call group,bench) $(DASHBOARD) | rust ## measure the last commits (ARGS="--commits 3") and lay asv's page into .asv/html
+	$(PY) benches/dashboard.py $(ARGS)
+
+chart: $(call group,bench) $(PACKAGE) ## run the comparison and draw the chart of the README from it
+	$(PINNED) $(PY) benches/rivals.py --chart --json docs/speed.json $(ARGS)
+	$(PY) benches/chart.py
+
+instructions: $(call group,test) $(PACKAGE) ## count instructions with valgrind; more than 2 % off benches/instructions.toml is a failure
+	$(PY) benches/instructions.py
+
+instructions-update: $(call group,test) $(PACKAGE) ## write the counts of this tree to benches/instructions.toml
+	$(PY) benches/instructions.py --update
 
 docs: check-docs ## build the documentation into docs/_build/html
 	@echo 'docs/_build/html/index.html'
@@ -95,7 +116,7 @@ fmt: $(call group,check) | rust ## format all sources
 	$(PY) -m ruff check --fix
 
 clean: ## remove all that make made, .venv included
-	rm -rf .venv dist docs/_build docs/reference .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .asv .venv dist docs/_build docs/reference .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@if command -v cargo >/dev/null; then cargo clean; fi
 
 rust:
@@ -114,6 +135,13 @@ $(PACKAGE): $(call group,build) | rust
 	@echo '==> installing what `$*` needs: the group of that name in pyproject.toml (the first time up to a minute)'
 	@$(PY) -m pip install -q --group $*
 	@rm -f .venv/stamps/group-$*-*
+	@touch $@
+
+# Not among the packages of .venv: only their files are wanted, and they would bring a web framework.
+$(DASHBOARD): .venv/home
+	@echo '==> fetching the scripts of the page of benchmarks'
+	@rm -rf .venv/dashboard .venv/stamps/dashboard-*
+	@$(PY) -m pip install -q --no-deps --target .venv/dashboard --group dashboard
 	@touch $@
 
 # A virtual environment does not survive a move of its folder, nor the removal of the interpreter it was made from:

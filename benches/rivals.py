@@ -1,22 +1,31 @@
 """The same calls by softmax_rs and by what else a NumPy user could pick: medians of interleaved rounds, as ratios.
 
     make bench
-    taskset -c 1 python benches/rivals.py --ops softmax --shapes 1024x1000,axis0:1000x8192 --dtypes f32,f64
+    make bench ARGS="--ops softmax --shapes 1024x1000,axis0:1000x8192 --dtypes f32,f64 --json run.json"
+    taskset -c 1 python benches/rivals.py --ops logsumexp
 
 NumPy array in, NumPy array out, one thread, warm pages, logits N(0, 3). "new" calls return a new array, "out" calls
-write to one that is there (for rivals that can). Rivals that are not installed are left out, by name. Each result is
-compared with a wide reference before anything is timed: "error" is the largest error over the largest value.
+write to one that is there (a rival that cannot returns a new one there too). Rivals that are not installed are left
+out, by name, and so are functions that this version of softmax_rs does not have. Each result is compared with a wide
+reference before anything is timed: the error is the largest one, in ULP of the true value (of the row's largest true
+value for derivatives, whose small elements are differences of large ones).
 """
 
 import argparse
+import datetime as dt
 import functools
+import importlib
 import importlib.metadata
+import json
+import math
+import os
 import platform
 import re
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,49 +33,151 @@ import numpy as np
 
 import softmax_rs
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # how wrong a number is, is measured as in the tests
+
 Array = np.ndarray[Any, Any]
-# One implementation: (x, axis, out or None) -> result.
-Call = Callable[[Array, int, Array | None], Any]
+# One implementation: (arrays, axis, out or None) -> result, or (loss, gradient).
+Call = Callable[[tuple[Array, ...], int, Array | None], Any]
 
 SHAPES = (
     "1x10,1x1000,32x1000,1024x1000,8192x1000,64x32000,2000x32000,1x10000000,"
     "1000000x10,100000x32,100000x100,axis0:1000x8192,8x16x256x256"
 )
-OPS = "softmax,log_softmax,logsumexp"
+CHART_SHAPES = "1x10,32x1000,1024x1000,8192x1000,64x32000,1x10000000,1000000x10,100000x100,axis0:1000x8192"
 DTYPES = {"f16": np.float16, "f32": np.float32, "f64": np.float64}
-SECONDS_PER_CELL = 2.0
+OURS = "softmax_rs"
+
+
+@dataclass(frozen=True)
+class Op:
+    """What is asked for, and the truth about it (in the arithmetic of the arrays it is given)."""
+
+    arrays: Callable[[np.random.Generator, Array, int], tuple[Array, ...]]
+    truth: Callable[..., Array]  # (*arrays, axis)
+    derivative: bool = False
+    reduces: bool = False
+
+
+def _logits(_: np.random.Generator, x: Array, __: int) -> tuple[Array, ...]:
+    return (x,)
+
+
+def _cotangents(rng: np.random.Generator, x: Array, _: int) -> tuple[Array, ...]:
+    return x, np.asarray(rng.normal(0, 1, x.shape), x.dtype)
+
+
+def _output(rng: np.random.Generator, x: Array, axis: int) -> tuple[Array, ...]:
+    y = true_softmax(x.astype(float), axis).astype(x.dtype)
+    return y, np.asarray(rng.normal(0, 1, x.shape), x.dtype)
+
+
+def _targets(rng: np.random.Generator, x: Array, axis: int) -> tuple[Array, ...]:
+    return x, rng.integers(0, x.shape[axis], np.delete(x.shape, axis))
+
+
+def true_softmax(x: Array, axis: int) -> Array:
+    """By the textbook."""
+    e = np.exp(x - x.max(axis, keepdims=True))
+    result: Array = e / e.sum(axis, keepdims=True)
+    return result
+
+
+def true_logsumexp(x: Array, axis: int) -> Array:
+    """By the textbook."""
+    m = x.max(axis, keepdims=True)
+    result: Array = m + np.log(np.exp(x - m).sum(axis, keepdims=True))
+    return result
+
+
+def true_backward(y: Array, g: Array, axis: int) -> Array:
+    """By the textbook."""
+    result: Array = y * (g - (y * g).sum(axis, keepdims=True))
+    return result
+
+
+def true_gradient(x: Array, target: Array, axis: int) -> Array:
+    """Of the mean loss, times the number of rows."""
+    one_hot: Array = np.expand_dims(target, axis) == np.arange(x.shape[axis]).reshape(
+        [-1 if a == axis else 1 for a in range(x.ndim)]
+    )
+    return true_softmax(x, axis) - one_hot
+
+
+OPS = {
+    "softmax": Op(_logits, true_softmax),
+    "log_softmax": Op(_logits, lambda x, axis: x - true_logsumexp(x, axis)),
+    "logsumexp": Op(_logits, lambda x, axis: true_logsumexp(x, axis).squeeze(axis), reduces=True),
+    "softmax_backward": Op(_output, true_backward, derivative=True),
+    "softmax_vjp": Op(_cotangents, lambda x, g, axis: true_backward(true_softmax(x, axis), g, axis), derivative=True),
+    "cross_entropy_with_grad": Op(_targets, true_gradient, derivative=True),
+}
 
 
 def ours(op: str) -> Call:
     """softmax_rs itself."""
+    if not hasattr(softmax_rs, op):
+        raise NotImplementedError
     function = getattr(softmax_rs, op)
-    return lambda x, axis, out: function(x, axis=axis, out=out)
+    return lambda arrays, axis, out: function(*arrays, axis=axis, out=out)
 
 
 def by_hand(op: str) -> Call:
     """The lines that NumPy users write."""
 
-    def call(x: Array, axis: int, out: Array | None) -> Array:
-        m = x.max(axis, keepdims=True)
-        e = np.exp(x - m)
-        total = e.sum(axis, keepdims=True)
-        if op == "softmax":
-            result: Array = np.divide(e, total, out=out)
-        elif op == "log_softmax":
-            result = np.subtract(x - m, np.log(total), out=out)
-        else:
-            result = (m + np.log(total)).squeeze(axis)
+    def softmax(arrays: tuple[Array, ...], axis: int, out: Array | None) -> Array:
+        (x,) = arrays
+        e = np.exp(x - x.max(axis, keepdims=True))
+        result: Array = np.divide(e, e.sum(axis, keepdims=True), out=out)
         return result
 
-    return call
+    def log_softmax(arrays: tuple[Array, ...], axis: int, out: Array | None) -> Array:
+        (x,) = arrays
+        shifted = x - x.max(axis, keepdims=True)
+        result: Array = np.subtract(shifted, np.log(np.exp(shifted).sum(axis, keepdims=True)), out=out)
+        return result
+
+    def logsumexp(arrays: tuple[Array, ...], axis: int, _: Array | None) -> Array:
+        return true_logsumexp(arrays[0], axis).squeeze(axis)
+
+    def backward(arrays: tuple[Array, ...], axis: int, out: Array | None) -> Array:
+        y, g = arrays
+        result: Array = np.multiply(y, g - (y * g).sum(axis, keepdims=True), out=out)
+        return result
+
+    def vjp(arrays: tuple[Array, ...], axis: int, out: Array | None) -> Array:
+        return backward((softmax(arrays[:1], axis, None), arrays[1]), axis, out)
+
+    def cross_entropy(arrays: tuple[Array, ...], axis: int, out: Array | None) -> tuple[Any, Array]:
+        x, target = arrays
+        shifted = x - x.max(axis, keepdims=True)
+        e = np.exp(shifted)
+        total = e.sum(axis, keepdims=True)
+        at = np.expand_dims(target, axis)
+        loss = (np.log(total) - np.take_along_axis(shifted, at, axis)).mean()
+        gradient: Array = np.divide(e, total * x.dtype.type(target.size), out=out)
+        there = np.take_along_axis(gradient, at, axis) - x.dtype.type(1 / target.size)
+        np.put_along_axis(gradient, at, there, axis)
+        return loss, gradient
+
+    calls: dict[str, Call] = {
+        "softmax": softmax,
+        "log_softmax": log_softmax,
+        "logsumexp": logsumexp,
+        "softmax_backward": backward,
+        "softmax_vjp": vjp,
+        "cross_entropy_with_grad": cross_entropy,
+    }
+    return calls[op]
 
 
 def scipy(op: str) -> Call:
     """scipy.special."""
     from scipy import special  # type: ignore[import-untyped]  # it has no types
 
+    if not hasattr(special, op):
+        raise NotImplementedError
     function = getattr(special, op)
-    return lambda x, axis, _: function(x, axis=axis)
+    return lambda arrays, axis, _: function(*arrays, axis=axis)
 
 
 def onnxruntime(op: str) -> Call:
@@ -74,16 +185,17 @@ def onnxruntime(op: str) -> Call:
     import onnx
     import onnxruntime as ort  # type: ignore[import-untyped]  # it has no types
 
+    nodes = {"softmax": "Softmax", "log_softmax": "LogSoftmax", "logsumexp": "ReduceLogSumExp"}
+    if op not in nodes:
+        raise NotImplementedError
     sessions: dict[tuple[int, int, str], Any] = {}
 
     def session(x: Array, axis: int) -> Any:  # noqa: ANN401 -- onnxruntime has no types
         key = (x.ndim, axis, x.dtype.char)
         if key not in sessions:
             kind = onnx.helper.np_dtype_to_tensor_dtype(x.dtype)
-            if op == "logsumexp":
-                node = onnx.helper.make_node("ReduceLogSumExp", ["x"], ["y"], axes=[axis], keepdims=0)
-            else:
-                node = onnx.helper.make_node({"softmax": "Softmax"}.get(op, "LogSoftmax"), ["x"], ["y"], axis=axis)
+            where: dict[str, Any] = {"axes": [axis], "keepdims": 0} if op == "logsumexp" else {"axis": axis}
+            node = onnx.helper.make_node(nodes[op], ["x"], ["y"], **where)
             shape = [None] * x.ndim
             info = [onnx.helper.make_tensor_value_info(name, kind, shape) for name in "xy"]
             graph = onnx.helper.make_graph([node], "g", info[:1], info[1:])
@@ -98,7 +210,8 @@ def onnxruntime(op: str) -> Call:
 
     bound: dict[tuple[int, int, int], Any] = {}
 
-    def call(x: Array, axis: int, out: Array | None) -> Any:  # noqa: ANN401
+    def call(arrays: tuple[Array, ...], axis: int, out: Array | None) -> Any:  # noqa: ANN401
+        (x,) = arrays
         s = session(x, axis)
         if out is None:
             return s.run(None, {"x": x})[0]
@@ -117,75 +230,116 @@ def onnxruntime(op: str) -> Call:
 
 def jax(op: str) -> Call:
     """jit-compiled."""
+    os.environ["JAX_ENABLE_X64"] = "1"  # else float64 would be float32
     import jax as library
 
-    function = library.nn.softmax if op == "softmax" else library.nn.log_softmax
-    if op == "logsumexp":
-        function = library.scipy.special.logsumexp
-    compiled = library.jit(function, static_argnames="axis")
-    return lambda x, axis, _: np.asarray(compiled(x, axis=axis))
+    def loss(x: Any, target: Any, axis: int) -> Any:  # noqa: ANN401 -- jax's arrays
+        at = library.numpy.expand_dims(target, axis)
+        return -library.numpy.take_along_axis(library.nn.log_softmax(x, axis=axis), at, axis).mean()
+
+    functions: dict[str, Callable[..., Any]] = {
+        "softmax": library.nn.softmax,
+        "log_softmax": library.nn.log_softmax,
+        "logsumexp": library.scipy.special.logsumexp,
+        "softmax_backward": lambda y, g, axis: y * (g - (y * g).sum(axis, keepdims=True)),
+        "softmax_vjp": lambda x, g, axis: library.vjp(lambda x: library.nn.softmax(x, axis=axis), x)[1](g)[0],
+        "cross_entropy_with_grad": library.value_and_grad(loss),
+    }
+    compiled = library.jit(functions[op], static_argnames="axis")
+
+    def call(arrays: tuple[Array, ...], axis: int, _: Array | None) -> Any:  # noqa: ANN401
+        result = compiled(*arrays, axis=axis)
+        return tuple(map(np.asarray, result)) if isinstance(result, tuple) else np.asarray(result)
+
+    return call
+
+
+def _forward_rows(x: Array, y: Array, kind: int) -> None:
+    for i in range(x.shape[0]):
+        m = x[i, 0]
+        for j in range(x.shape[1]):
+            m = max(m, x[i, j])
+        total = x.dtype.type(0)
+        for j in range(x.shape[1]):
+            e = np.exp(x[i, j] - m)
+            y[i, j] = e
+            total += e
+        if kind == 0:
+            scale = 1 / total
+            for j in range(x.shape[1]):
+                y[i, j] *= scale
+        else:
+            log = np.log(total)
+            for j in range(x.shape[1]):
+                y[i, j] = x[i, j] - m - log
+
+
+def _backward_rows(p: Array, g: Array, y: Array) -> None:
+    for i in range(p.shape[0]):
+        dot = p.dtype.type(0)
+        for j in range(p.shape[1]):
+            dot += p[i, j] * g[i, j]
+        for j in range(p.shape[1]):
+            y[i, j] = p[i, j] * (g[i, j] - dot)
+
+
+def _loss_rows(x: Array, target: Array, y: Array) -> Any:  # noqa: ANN401 -- a number
+    loss = 0.0
+    for i in range(x.shape[0]):
+        m = x[i, 0]
+        for j in range(x.shape[1]):
+            m = max(m, x[i, j])
+        total = x.dtype.type(0)
+        for j in range(x.shape[1]):
+            e = np.exp(x[i, j] - m)
+            y[i, j] = e
+            total += e
+        scale = 1 / (total * x.shape[0])
+        for j in range(x.shape[1]):
+            y[i, j] *= scale
+        loss += np.log(total) + m - x[i, target[i]]
+        y[i, target[i]] -= 1 / x.shape[0]
+    return loss / x.shape[0]
 
 
 def numba(op: str) -> Call:
     """A loop for rows of a matrix, compiled."""
     import numba as library
 
-    def rows(x: Array, y: Array, kind: int) -> None:
-        for i in range(x.shape[0]):
-            m = x[i, 0]
-            for j in range(x.shape[1]):
-                m = max(m, x[i, j])
-            total = x.dtype.type(0)
-            for j in range(x.shape[1]):
-                e = np.exp(x[i, j] - m)
-                y[i, j] = e
-                total += e
-            if kind == 0:
-                scale = 1 / total
-                for j in range(x.shape[1]):
-                    y[i, j] *= scale
-            else:
-                log = np.log(total)
-                for j in range(x.shape[1]):
-                    y[i, j] = x[i, j] - m - log
+    loops: dict[str, tuple[Callable[..., Any], tuple[int, ...]]] = {
+        "softmax": (_forward_rows, (0,)),
+        "log_softmax": (_forward_rows, (1,)),
+        "softmax_backward": (_backward_rows, ()),
+        "cross_entropy_with_grad": (_loss_rows, ()),
+    }
+    if op not in loops:
+        raise NotImplementedError
+    loop, more = loops[op]
+    # Sums may be taken in another order: otherwise they would not be vectorised.
+    compiled = library.njit(fastmath={"reassoc", "contract", "nsz"})(loop)
 
-    compiled = library.njit(rows)
-
-    def call(x: Array, axis: int, out: Array | None) -> Array:
-        if x.ndim != 2 or axis != 1 or op == "logsumexp" or x.dtype == np.float16:  # noqa: PLR2004
+    def call(arrays: tuple[Array, ...], axis: int, out: Array | None) -> Any:  # noqa: ANN401
+        x = arrays[0]
+        if x.ndim != 2 or axis != 1 or x.dtype == np.float16:  # noqa: PLR2004
             raise NotImplementedError
         y = np.empty_like(x) if out is None else out
-        compiled(x, y, 0 if op == "softmax" else 1)
-        return y
+        loss = compiled(*arrays, y, *more)
+        return y if loss is None else (loss, y)
 
     return call
 
 
-# (name, module, maker, whether it can write to `out`)
-RIVALS: list[tuple[str, str, Callable[[str], Call], bool]] = [
-    ("numpy", "numpy", by_hand, True),
-    ("scipy", "scipy", scipy, False),
-    ("onnxruntime", "onnxruntime", onnxruntime, True),
-    ("numba", "numba", numba, True),
-    ("jax", "jax", jax, False),
+# Name, module, maker.
+RIVALS: list[tuple[str, str, Callable[[str], Call]]] = [
+    ("numpy", "numpy", by_hand),
+    ("scipy", "scipy", scipy),
+    ("onnxruntime", "onnxruntime", onnxruntime),
+    ("numba", "numba", numba),
+    ("jax", "jax", jax),
 ]
 
 
-def reference(op: str, x: Array, axis: int) -> Array:
-    """In long double."""
-    wide = x.astype(np.longdouble)
-    m = wide.max(axis, keepdims=True)
-    e = np.exp(wide - m)
-    total = e.sum(axis, keepdims=True)
-    result: Array = {
-        "softmax": lambda: e / total,
-        "log_softmax": lambda: wide - m - np.log(total),
-        "logsumexp": lambda: (m + np.log(total)).squeeze(axis),
-    }[op]()
-    return result
-
-
-def rounds(calls: dict[str, Callable[[], Any]], size: int) -> dict[str, float]:
+def rounds(calls: dict[str, Callable[[], Any]], size: int, seconds: float) -> dict[str, float]:
     """Median seconds of each call, the calls taking turns."""
     repeat = max(1, 20_000 // size)
     times: dict[str, list[float]] = {name: [] for name in calls}
@@ -193,7 +347,7 @@ def rounds(calls: dict[str, Callable[[], Any]], size: int) -> dict[str, float]:
         call()
     start = time.perf_counter()
     n = 0
-    while n < 5 or (time.perf_counter() - start < SECONDS_PER_CELL and n < 200):  # noqa: PLR2004
+    while n < 5 or (time.perf_counter() - start < seconds and n < 200):  # noqa: PLR2004
         n += 1
         for name, call in calls.items():
             begin = time.perf_counter()
@@ -210,74 +364,146 @@ def cpu() -> str:
     return found.group(1) if found else platform.processor() or platform.machine()
 
 
-def cell(op: str, spec: str, dtype: str, rivals: dict[str, tuple[Call, bool]]) -> None:
-    """Measures and prints one row of the table."""
-    axis0 = spec.startswith("axis0:")
+def in_ulps(op: Op, got: Any, arrays: tuple[Array, ...], axis: int) -> float:  # noqa: ANN401 -- any rival's result
+    """The largest error of the first rows (columns, where the axis is not the last)."""
+    ulps = importlib.import_module("ulps")
+    last = axis == arrays[0].ndim - 1
+
+    def some(array: Array) -> Array:
+        return array[:64] if last or array.ndim < arrays[0].ndim else array[:, :64]
+
+    wide = [some(a) if a.dtype.kind in "iu" else some(a).astype(np.longdouble) for a in arrays]
+    truth = op.truth(*wide, axis=axis)
+    if op.truth is true_gradient:
+        truth /= arrays[1].size
+    found = np.asarray(got[1] if isinstance(got, tuple) else got)
+    found = found[tuple(slice(n) for n in truth.shape)]
+    scale = np.abs(truth).max(axis, keepdims=True) if op.derivative else None
+    return float(ulps.error(found, truth, np.dtype(arrays[0].dtype), scale).max())
+
+
+def cell(name: str, spec: str, dtype: str, rivals: dict[str, Call], seconds: float) -> dict[str, Any]:
+    """Measures one row of the table: seconds of each with a new array and with `out`, and errors."""
+    op = OPS[name]
     shape = tuple(map(int, spec.removeprefix("axis0:").split("x")))
-    axis = 0 if axis0 else len(shape) - 1
-    x = np.random.default_rng(0).normal(0, 3, shape).astype(DTYPES[dtype])
-    truth = reference(op, x[:64] if not axis0 else x[:, :64], axis)
-    out, copy = np.empty_like(x), np.empty_like(x)
-    if op == "logsumexp":
-        out = np.empty(truth.shape if x.size == 0 else np.delete(shape, axis), x.dtype)
+    axis = 0 if spec.startswith("axis0:") else len(shape) - 1
+    rng = np.random.default_rng(0)
+    arrays = op.arrays(rng, rng.normal(0, 3, shape).astype(DTYPES[dtype]), axis)
+    x = arrays[0]
+    out = np.empty(np.delete(shape, axis), x.dtype) if op.reduces else np.empty_like(x)
     new: dict[str, Callable[[], Any]] = {}
     into: dict[str, Callable[[], Any]] = {}
     errors = {}
-    for name, (call, can_out) in rivals.items():
+    for rival, call in rivals.items():
         try:
-            got = np.asarray(call(x, axis, None))
+            got = call(arrays, axis, None)
         except NotImplementedError:
             continue
-        got = got[tuple(slice(n) for n in truth.shape)].astype(np.longdouble)
-        errors[name] = float(np.max(np.abs(got - truth)) / np.max(np.abs(truth)))
-        new[name] = functools.partial(call, x, axis, None)
-        if can_out and not (op == "logsumexp" and name == "numpy"):
-            into[name] = functools.partial(call, x, axis, out)
-    into["copy"] = functools.partial(np.copyto, copy, x)
-    columns = [f"{op:11s} {spec:17s} {dtype:4s}"]
-    for calls in (new, into):
-        times = rounds(calls, x.size)
-        mine = times["softmax_rs"]
-        others = {name: t for name, t in times.items() if name not in ("softmax_rs", "copy")}
-        best = min(others, key=lambda name: others[name]) if others else "-"
-        ratio = f"{others[best] / mine:7.2f}" if others else "      -"
-        columns.append(f"{mine * 1e6:11.2f} {best:>11s} {ratio}")
-        if "copy" in times:
-            columns.append(f"{mine / times['copy']:7.2f}")
-            rival = f"{errors[best]:9.1e}" if others else ""
-            columns.append(f"{errors['softmax_rs']:9.1e} {rival}")
+        errors[rival] = in_ulps(op, got, arrays, axis)
+        new[rival] = functools.partial(call, arrays, axis, None)
+        into[rival] = functools.partial(call, arrays, axis, out)
+    into["copy"] = functools.partial(np.copyto, np.empty_like(x), x)
+    times = {"new": rounds(new, x.size, seconds), "out": rounds(into, x.size, seconds)}
+    return {"op": name, "shape": spec, "dtype": dtype, "elements": math.prod(shape), **times, "ulps": errors}
+
+
+def best(times: dict[str, float]) -> str:
+    """The fastest rival, "" if there is none."""
+    others = {name: t for name, t in times.items() if name not in (OURS, "copy")}
+    return min(others, key=lambda name: others[name]) if others else ""
+
+
+def show(row: dict[str, Any]) -> None:
+    """Prints a row of the table."""
+    columns = [f"{row['op']:23s} {row['shape']:15s} {row['dtype']:4s}"]
+    for times in (row["new"], row["out"]):
+        rival = best(times)
+        ratio = f"{times[rival] / times[OURS]:7.2f}" if rival else "      -"
+        columns.append(f"{times[OURS] * 1e6:11.2f} {rival or '-':>11s} {ratio}")
+    rival, mine = best(row["out"]), row["out"][OURS]
+    columns.append(f"{mine / row['elements'] * 1e9:8.3f} {mine / row['out']['copy']:7.2f}")
+    columns.append(f"{row['ulps'][OURS]:7.2f} {row['ulps'].get(rival, math.nan):9.3g}")
     print("  ".join(columns), flush=True)
+
+
+def environment() -> dict[str, Any]:
+    """What a run hangs on."""
+    versions = {OURS: softmax_rs.__version__}
+    for name, module, _ in RIVALS:
+        try:
+            versions[name] = importlib.metadata.version(module)
+        except importlib.metadata.PackageNotFoundError:
+            print(f"left out, not installed: {name}")
+    return {
+        "cpu": cpu(),
+        "simd_level": softmax_rs.simd_level(),
+        "threads": 1,
+        "pinned": hasattr(os, "sched_getaffinity") and len(os.sched_getaffinity(0)) == 1,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "date": dt.datetime.now(tz=dt.UTC).date().isoformat(),
+        "versions": versions,
+    }
+
+
+def as_json(run: dict[str, Any]) -> str:
+    """A line for each cell, four digits of each number: for reading, and for differences between runs."""
+    rounded = json.loads(json.dumps(run["cells"]), parse_float=lambda digits: float(f"{float(digits):.4g}"))
+    cells = ",\n".join(f"  {json.dumps(cell)}" for cell in rounded)
+    head = json.dumps({key: value for key, value in run.items() if key != "cells"}, indent=1)
+    return f'{head[:-2]},\n "cells": [\n{cells}\n ]\n}}\n'
+
+
+def makers(name: str, installed: dict[str, str]) -> dict[str, Call]:
+    """Who has this function."""
+    found = {}
+    for rival, make in ((OURS, ours), *((rival, make) for rival, _, make in RIVALS)):
+        if rival in installed:
+            try:
+                found[rival] = make(name)
+            except NotImplementedError:
+                continue
+    return found
 
 
 def main() -> int:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--ops", default=OPS, help="comma-separated (default: all)")
+    parser.add_argument("--ops", default=",".join(OPS), help="comma-separated (default: all)")
     parser.add_argument("--shapes", default=SHAPES, help="comma-separated, 'axis0:' in front for axis 0")
     parser.add_argument("--dtypes", default="f32", help=f"of {', '.join(DTYPES)}")
+    parser.add_argument("--seconds", type=float, default=2.0, help="for each cell and each way to return (default: 2)")
+    parser.add_argument("--json", type=Path, help="write the run to this file")
+    parser.add_argument("--chart", action="store_true", help="the cells of docs/speed.svg")
     options = parser.parse_args()
-    unknown = set(options.ops.split(",")) - set(OPS.split(","))
-    unknown |= set(options.dtypes.split(",")) - set(DTYPES)
+    ops, dtypes = options.ops.split(","), options.dtypes.split(",")
+    unknown = (set(ops) - set(OPS)) | (set(dtypes) - set(DTYPES))
     if unknown:
-        parser.error(f"unknown: {', '.join(sorted(unknown))}; ops are {OPS}, dtypes {','.join(DTYPES)}")
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; ops are {', '.join(OPS)}, dtypes {', '.join(DTYPES)}")
     softmax_rs.set_num_threads(1)
-    versions, absent = [f"softmax_rs {softmax_rs.__version__}"], []
-    for name, module, _, _ in RIVALS:
-        try:
-            versions.append(f"{name} {importlib.metadata.version(module)}")
-        except importlib.metadata.PackageNotFoundError:
-            absent.append(name)
-    print(f"{cpu()}; SIMD level {softmax_rs.simd_level()}; 1 thread; Python {platform.python_version()}")
-    print(", ".join(versions) + (f"; not installed: {', '.join(absent)}" if absent else ""))
-    print("microseconds of softmax_rs; the best rival and its time over ours; with out: our time over numpy.copyto's\n")
-    print(f"{'':34s}  {'new array':>11s} {'best rival':>11s} {'ratio':>7s}", end="")
-    print(f"  {'out':>11s} {'best rival':>11s} {'ratio':>7s}  {'/copy':>7s}  {'error':>9s} {'its error':>9s}")
-    for op in options.ops.split(","):
-        rivals = {"softmax_rs": (ours(op), True)}
-        rivals |= {name: (make(op), can_out) for name, _, make, can_out in RIVALS if name not in absent}
-        for dtype in options.dtypes.split(","):
-            for spec in options.shapes.split(","):
-                cell(op, spec, dtype, rivals)
+    run = environment()
+    print(f"{run['cpu']}; SIMD level {run['simd_level']}; 1 thread; Python {run['python']}; {run['date']}")
+    print(", ".join(f"{name} {version}" for name, version in run["versions"].items()))
+    if not run["pinned"]:
+        print("NOTE: not pinned to one CPU (taskset -c 0 ...): rivals may use more threads than one")
+    print("microseconds of softmax_rs; the best rival and its time over ours; with out: ns per element, our time over")
+    print("numpy.copyto's; the largest errors, in ULP\n")
+    print(f"{'':44s}  {'new array':>11s} {'best rival':>11s} {'ratio':>7s}", end="")
+    print(f"  {'out':>11s} {'best rival':>11s} {'ratio':>7s}  {'ns/el':>8s} {'/copy':>7s}", end="")
+    print(f"  {'error':>7s} {'its error':>9s}")
+    run["cells"] = []
+    for name in ops:
+        rivals = makers(name, run["versions"])
+        if OURS not in rivals:
+            print(f"left out: softmax_rs {softmax_rs.__version__} has no {name}")
+            continue
+        for dtype in dtypes:
+            for spec in (CHART_SHAPES if options.chart else options.shapes).split(","):
+                run["cells"].append(cell(name, spec, dtype, rivals, options.seconds))
+                show(run["cells"][-1])
+    if options.json:
+        options.json.write_text(as_json(run))
+        print(f"\n{options.json}")
     return 0
 
 
