@@ -208,14 +208,14 @@ def onnxruntime(op: str) -> Call:
             sessions[key] = ort.InferenceSession(model.SerializeToString(), options)
         return sessions[key]
 
-    bound: dict[tuple[int, int, int], Any] = {}
+    bound: dict[tuple[Any, ...], Any] = {}
 
     def call(arrays: tuple[Array, ...], axis: int, out: Array | None) -> Any:  # noqa: ANN401
         (x,) = arrays
         s = session(x, axis)
         if out is None:
             return s.run(None, {"x": x})[0]
-        key = (x.ctypes.data, out.ctypes.data, x.size)
+        key = (x.ctypes.data, out.ctypes.data, x.shape, axis)
         if key not in bound:
             bound.clear()
             binding = s.io_binding()
