@@ -16,6 +16,7 @@ from softmax_rs import (
     log_softmax_jvp,
     log_softmax_vjp,
     logsumexp,
+    logsumexp_vjp,
     softmax,
     softmax_backward,
     softmax_vjp,
@@ -102,3 +103,39 @@ def test_the_callers_rounding_direction_changes_no_bit(f, rng):
                     libm.fesetround(0)
                 assert got == expected, (dtype, t, direction)
                 assert found == direction, "the direction was not put back"
+
+
+def test_softcap_leaves_ignored_rows_unread():
+    """The cap's slope at a NaN is NaN, and 0 times NaN was the gradient of a row that takes no part."""
+    logits = np.array([[1.0, 2.0], [np.nan, 0.0]])
+    for out in (None, logits.copy()):
+        _, grad = cross_entropy_with_grad(logits, [0, -100], softcap=30.0, out=out)
+        assert grad[1].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_infinite_cotangents(dtype):
+    """The low part of an infinite factor was NaN, or the infinity of the other sign."""
+    x = np.zeros(2, dtype)
+    assert logsumexp_vjp(x, np.inf).tolist() == [np.inf, np.inf]
+    for cotangent in (np.inf, 1e300) if dtype == np.float32 else (np.inf,):
+        _, grad = cross_entropy_with_grad(x, 0, grad_output=cotangent)
+        assert grad.tolist() == [-np.inf, np.inf]
+
+
+def test_sums_over_many_rows_keep_their_digits():
+    """A hundred ULP of a million equal losses, and as many in each gradient, which is over the sum of the weights."""
+    rows = 200_000
+    target = np.zeros(rows, np.uint8)
+    loss, grad = cross_entropy_with_grad(np.zeros((rows, 2)), target, weight=[0.1, 0.1])
+    assert abs(loss - np.log(2)) <= np.spacing(np.log(2))
+    assert abs(grad[0, 1] * rows - 0.5) <= 2 * np.spacing(0.5)
+
+
+def test_what_a_large_argument_amplifies():
+    """exp multiplies what rounding left in (x_y - m) / T, and in x / c, by its argument: both are made good."""
+    call = {"weight": [1, 1e-70], "z_loss": 0.1, "reduction": "sum"}
+    _, grad = cross_entropy_with_grad(np.array([120.0, -10.3]), 1, **call)
+    assert abs(grad[1] / 6.189281700338071588e-56 - 1) < 5 * 2.0**-52
+    _, grad = cross_entropy_with_grad(np.array([-18.623853821943896, 0]), 1, softcap=0.057534321395743576)
+    assert abs(grad[0] / 1.3372115144282365e-281 - 1) < 5 * 2.0**-52

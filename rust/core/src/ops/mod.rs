@@ -159,7 +159,7 @@ pub(crate) enum From {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pick {
     None,
-    /// That of the second row at the (first) maximum. Of a saved result: at its first element that is not zero, unless
+    /// That of the second row at the (first) maximum. Of a saved result: at its first element that takes part, unless
     /// the maximum is above [`RowOp::SATURATED`].
     Peak,
     /// The score of the row's class, if it has one.
