@@ -6,7 +6,13 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-VARIABLES = ("SOFTMAX_RS_NUM_THREADS", "RAYON_NUM_THREADS", "OMP_NUM_THREADS", "SOFTMAX_RS_SIMD")
+VARIABLES = (
+    "SOFTMAX_RS_NUM_THREADS",
+    "RAYON_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "SOFTMAX_RS_SIMD",
+    "SOFTMAX_RS_KEEP_MIB",
+)
 TIMEOUT = 120  # seconds until a child counts as hung: many times what it needs
 
 

@@ -8,7 +8,7 @@
 
 use std::mem::MaybeUninit;
 
-use crate::math::exp::Exp;
+use crate::math::exp::{Exp, RowExp};
 use crate::simd::{Float, Isa, Mask, Simd, Vector};
 
 /// Elements of a lane that are added in the type itself.
@@ -89,14 +89,14 @@ pub(crate) fn add_lanes<S: Isa, T: Float>(mut lanes: [[Vector<S, f64>; 2]; 8]) -
 }
 
 /// The exponentials of some vectors, and the sums with them added: to the first one the maximum adds nothing, it is
-/// counted. (Counted are the others: one comparison serves both.)
+/// counted. (Counted are the others: one comparison serves both.) Of the last vector only some lanes are `valid`, if said.
 #[inline(always)]
 fn terms<S: Simd<T>, T: Float, F: Terms<S, T>, const N: usize>(
     exp: &Exp<S, T>,
     m: Vector<S, T>,
     f: F,
-    x: [Vector<S, T>; N],
-    b: [Vector<S, T>; N],
+    [x, b]: [[Vector<S, T>; N]; 2],
+    valid: Option<Mask<S, T>>,
     group: &mut Group<S, T>,
     others: &mut Vector<S, T>,
 ) -> [Vector<S, T>; N] {
@@ -110,10 +110,16 @@ fn terms<S: Simd<T>, T: Float, F: Terms<S, T>, const N: usize>(
         if F::VANISHES {
             e[i] = e[i].select(x[i].not_less(exp.floor), Vector::zero(m.1));
         }
+        let before = *group;
         let other = x[i].not_equal(m);
         *others = others.count(other);
         group.sum = group.sum.add_where(other, e[i]);
         f.add(&mut group.sums, m, e[i], x[i], b[i]);
+        if let Some(valid) = valid
+            && i == N - 1
+        {
+            *group = group.only(valid, &before);
+        }
     }
     e
 }
@@ -124,21 +130,20 @@ fn four_terms<S: Isa + Simd<T>, T: Float, F: Terms<S, T>>(
     exp: &Exp<S, T>,
     m: Vector<S, T>,
     f: F,
-    x: [Vector<S, T>; GROUP],
-    b: [Vector<S, T>; GROUP],
+    [x, b]: [[Vector<S, T>; GROUP]; 2],
     group: &mut Group<S, T>,
     others: &mut Vector<S, T>,
 ) -> [Vector<S, T>; GROUP] {
     let mut e = x;
     match S::INTERLEAVE {
-        4 => e = terms(exp, m, f, x, b, group, others),
+        4 => e = terms(exp, m, f, [x, b], None, group, others),
         2 => {
-            [e[0], e[1]] = terms(exp, m, f, [x[0], x[1]], [b[0], b[1]], group, others);
-            [e[2], e[3]] = terms(exp, m, f, [x[2], x[3]], [b[2], b[3]], group, others);
+            [e[0], e[1]] = terms(exp, m, f, [[x[0], x[1]], [b[0], b[1]]], None, group, others);
+            [e[2], e[3]] = terms(exp, m, f, [[x[2], x[3]], [b[2], b[3]]], None, group, others);
         }
         _ => {
             for i in 0..GROUP {
-                [e[i]] = terms(exp, m, f, [x[i]], [b[i]], group, others);
+                [e[i]] = terms(exp, m, f, [[x[i]], [b[i]]], None, group, others);
             }
         }
     }
@@ -189,6 +194,30 @@ impl<T: Float> Source<T> {
         }
     }
 
+    /// Two vectors from `j` on, of each only some lanes; minus infinity and zero beyond. Asks for the lines of the next.
+    ///
+    /// # Safety
+    /// The rows are valid for reading them; the second only `if second`.
+    #[inline(always)]
+    unsafe fn two<S: Isa + Simd<T>>(&self, s: S, j: usize, count: [usize; 2], second: bool) -> [[Vector<S, T>; 2]; 2] {
+        let mut rows = [[Vector::zero(s); 2]; 2];
+        for i in 0..2 {
+            let j = j + i * T::LANES;
+            self.prefetch(s, j, second);
+            // SAFETY: the caller's promise.
+            let [x, b] = unsafe {
+                if count[i] == T::LANES {
+                    self.load(s, j, second)
+                } else {
+                    self.load_partial(s, j, count[i], T::NEG_INFINITY, second)
+                }
+            };
+            rows[0][i] = x;
+            rows[1][i] = b;
+        }
+        rows
+    }
+
     /// The first `n` lanes of the vectors at `j`; `fill` and zero beyond.
     ///
     /// # Safety
@@ -205,6 +234,16 @@ impl<T: Float> Source<T> {
             [Vector::load_partial(s, self.x.add(j), n, fill), b]
         }
     }
+}
+
+/// Where results go.
+#[derive(Clone, Copy)]
+pub(crate) enum To<T> {
+    /// Into the caches; and where those lie that will be written next (which need not be valid).
+    Cache(*mut T, *const T),
+    /// Past them, but for the vector of the element that will be written once more (`usize::MAX`: none will), which would
+    /// have to be fetched back. [`Isa::fence`] has to follow.
+    Memory(*mut T, usize),
 }
 
 /// Lanes on the axis.
@@ -278,13 +317,14 @@ pub(crate) mod along {
     #[inline(always)]
     pub(crate) unsafe fn exp_sum<S: Isa + Simd<T>, T: Float, F: Terms<S, T>, const STORE: bool>(
         s: S,
-        exp: &Exp<S, T>,
+        exp: &RowExp<T>,
         m: Vector<S, T>,
         f: F,
         from: Source<T>,
         e: *mut T,
         n: usize,
     ) -> Sum<S> {
+        let exp = &exp.splat(s);
         let lanes = T::LANES;
         let zero = Vector::zero(s);
         let mut others = zero;
@@ -300,7 +340,7 @@ pub(crate) mod along {
                     [x[i], b[i]] = from.load(s, j + i * lanes, F::SECOND);
                 }
                 let mut group = Group::zero(s);
-                let kept = four_terms(exp, m, f, x, b, &mut group, &mut others);
+                let kept = four_terms(exp, m, f, [x, b], &mut group, &mut others);
                 if STORE {
                     for i in 0..GROUP {
                         kept[i].store(e.add(j + i * lanes));
@@ -312,26 +352,35 @@ pub(crate) mod along {
                 }
                 j += GROUP * lanes;
             }
+            // At most four vectors more, the last of them in part; two at once, for one after the other would wait for
+            // itself.
             let mut group = Group::zero(s);
-            while j + lanes <= n {
-                from.prefetch(s, j, F::SECOND);
-                let [x, b] = from.load(s, j, F::SECOND);
-                let [kept] = terms(exp, m, f, [x], [b], &mut group, &mut others);
+            while j + 2 * lanes < n {
+                let [x, b] = from.two(s, j, [lanes; 2], F::SECOND);
+                let kept = terms(exp, m, f, [x, b], None, &mut group, &mut others);
                 if STORE {
-                    kept.store(e.add(j));
+                    kept[0].store(e.add(j));
+                    kept[1].store(e.add(j + lanes));
                 }
-                j += lanes;
+                j += 2 * lanes;
             }
-            if j < n {
+            if j + lanes < n {
+                let left = n - j - lanes;
+                let [x, b] = from.two(s, j, [lanes, left], F::SECOND);
+                let valid = Some(Mask::first(s, left));
+                let kept = terms(exp, m, f, [x, b], valid, &mut group, &mut others);
+                if STORE {
+                    kept[0].store(e.add(j));
+                    kept[1].store_partial(e.add(j + lanes), left);
+                }
+            } else if j < n {
                 from.prefetch(s, j, F::SECOND);
-                let valid = Mask::first(s, n - j);
+                let valid = Some(Mask::first(s, n - j));
                 let [x, b] = from.load_partial(s, j, n - j, T::NEG_INFINITY, F::SECOND);
-                let before = group;
-                let [kept] = terms(exp, m, f, [x], [b], &mut group, &mut others);
+                let [kept] = terms(exp, m, f, [[x], [b]], valid, &mut group, &mut others);
                 if STORE {
                     kept.store_partial(e.add(j), n - j);
                 }
-                group = group.only(valid, &before);
             }
             let all = group.all();
             for k in 0..1 + F::SUMS {
@@ -421,12 +470,33 @@ pub(crate) mod along {
         folded
     }
 
-    /// Maps `n` elements. `y` may be either row. Meanwhile asks for the cache lines at `next`, to be written.
+    /// Maps `n` elements.
     ///
     /// # Safety
-    /// The rows are valid for reading (`b` where `f` wants it) and `y` for writing `n` elements.
+    /// The rows are valid for reading (`b` where `f` wants it) and what `to` says for writing `n` elements.
     #[inline(always)]
     pub(crate) unsafe fn map<S: Isa + Simd<T>, T: Float, F: Map<S, T>>(
+        s: S,
+        f: F,
+        rows: (*const T, *const T),
+        to: To<T>,
+        n: usize,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match to {
+                To::Cache(y, next) => store(s, f, rows, y, n, next),
+                To::Memory(y, again) => stream(s, f, rows, y, again, n),
+            }
+        }
+    }
+
+    /// To the caches. `y` may be either row. Meanwhile asks for the lines at `next`, to be written.
+    ///
+    /// # Safety
+    /// As for [`map`].
+    #[inline(always)]
+    unsafe fn store<S: Isa + Simd<T>, T: Float, F: Map<S, T>>(
         s: S,
         f: F,
         (x, b): (*const T, *const T),
@@ -466,6 +536,49 @@ pub(crate) mod along {
                 let [v, b] = from.load_partial(s, j, n - j, T::ZERO, F::SECOND);
                 f.apply(v, b).store_partial(y.add(j), n - j);
             }
+        }
+    }
+
+    /// Past the caches, for results that they could not hold. Whole cache lines are streamed; the two that
+    /// the row shares with its neighbours are not, for a line that is streamed in parts is slower than one that is not
+    /// streamed, and two threads may have them.
+    ///
+    /// # Safety
+    /// As for [`map`]; `y` is aligned for `T`, and is neither row.
+    #[inline(always)]
+    unsafe fn stream<S: Isa + Simd<T>, T: Float, F: Map<S, T>>(
+        s: S,
+        f: F,
+        (x, b): (*const T, *const T),
+        y: *mut T,
+        again: usize,
+        n: usize,
+    ) {
+        let from = Source {
+            x,
+            b,
+            next_x: x,
+            next_b: b,
+        };
+        let lanes = T::LANES;
+        let head = n.min(y.addr().wrapping_neg() % 64 / size_of::<T>());
+        let mut j = head;
+        // SAFETY: every access ends at or before n, and from `head` on a vector is a line.
+        unsafe {
+            let [v, b] = from.load_partial(s, 0, head, T::ZERO, F::SECOND);
+            f.apply(v, b).store_partial(y, head);
+            while j + lanes <= n {
+                let [v, b] = from.load(s, j, F::SECOND);
+                let v = f.apply(v, b);
+                if again.wrapping_sub(j) < lanes {
+                    v.store(y.add(j));
+                } else {
+                    v.stream(y.add(j));
+                }
+                j += lanes;
+            }
+            let [v, b] = from.load_partial(s, j, n - j, T::ZERO, F::SECOND);
+            f.apply(v, b).store_partial(y.add(j), n - j);
         }
     }
 }
@@ -547,7 +660,7 @@ pub(crate) mod across {
                 };
                 let x = Vector::load(s, p);
                 if EXP {
-                    let [kept] = terms(exp, m, f, [x], [second], &mut sum, others);
+                    let [kept] = terms(exp, m, f, [[x], [second]], None, &mut sum, others);
                     if STORE {
                         kept.store(p);
                     }

@@ -13,10 +13,10 @@ use super::rows::{fill, has_nan, move_row, one_nan, scale_row, second_of};
 use super::stage::{degenerate, total};
 use super::{Call, Kind, Move, Step, Task, cancels, pack};
 use crate::element::Stored;
-use crate::math::exp::{Base, Exp, peak};
+use crate::math::exp::{Base, Exp, RowExp};
 use crate::ops::{ExpFinish, Finish, From, Given, Pick, RowOp, Stats, Sums};
 use crate::problem::{Control, Error};
-use crate::row::{SUMS, Source, Sum, along};
+use crate::row::{SUMS, Source, Sum, To, along};
 use crate::simd::{Float, Isa, Simd, Vector, pow2};
 
 /// Elements of a block.
@@ -167,7 +167,6 @@ impl<T: Stored> Long<T> {
         let pivot = Vector::splat(s, self.pivot::<O>().to_f64());
         let moved_temperature = Vector::splat(s, self.moved_temperature);
         let own = [Vector::splat(s, state.peak[0]), Vector::splat(s, state.peak[1])];
-        let octaves = Vector::splat(s, state.octaves);
         let mut sums = [Vector::zero(s); SUMS];
         for k in 0..SUMS {
             sums[k] = total(Vector::splat(s, state.sums[k][0]), Vector::splat(s, state.sums[k][1]));
@@ -181,7 +180,7 @@ impl<T: Stored> Long<T> {
             moved_temperature,
             sum: Vector::splat(s, state.sum[0]),
             rest: Vector::splat(s, state.sum[1]),
-            peak: peak::<S, T>(s, pivot, moved_temperature, octaves, own, O::DEPTH),
+            peak: T::pair(own),
             own: own[0],
             ties: Vector::splat(s, state.ties),
             sums,
@@ -644,8 +643,9 @@ unsafe fn sum_block<S: Isa + Simd<T>, T: Stored, O: RowOp>(
 ) -> State {
     let pivot = Vector::splat(s, m);
     let exp = Exp::new(s, base, pivot, O::DEPTH);
+    let of_row = RowExp::new(base, &exp.rows(), 0);
     // SAFETY: the caller's promise.
-    let sum = unsafe { along::exp_sum::<S, T, _, false>(s, &exp, pivot, f, from, std::ptr::null_mut(), len) };
+    let sum = unsafe { along::exp_sum::<S, T, _, false>(s, &of_row, pivot, f, from, std::ptr::null_mut(), len) };
     let total = fold::<S, T>(sum.folded[0]);
     State {
         max: if total[0].is_nan() { f64::NAN } else { m.to_f64() },
@@ -735,11 +735,15 @@ pub(super) unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp>(
                     op: call.op,
                     params: &params,
                 };
-                let next = y.wrapping_add(len).cast_const();
+                let to = if call.streams {
+                    To::Memory(y, long.position.wrapping_sub(start))
+                } else {
+                    To::Cache(y, y.wrapping_add(len).cast_const())
+                };
                 match O::FROM {
-                    From::Exp => along::map(s, ExpFinish { exp: &exp, finish }, (x, b), y, len, next),
-                    From::Second => along::map(s, finish, (b, b), y, len, next),
-                    _ => along::map(s, finish, (x, b), y, len, next),
+                    From::Exp => along::map(s, ExpFinish { exp: &exp, finish }, (x, b), to, len),
+                    From::Second => along::map(s, finish, (b, b), to, len),
+                    _ => along::map(s, finish, (x, b), to, len),
                 }
                 if let Some(k) = O::FIX
                     && (start..start + len).contains(&long.position)

@@ -35,6 +35,16 @@ use crate::{parallel, simd};
 pub(crate) use details::{Blend, Details, LossRows, Square};
 use plan::Plan;
 
+/// An array of more than this comes from memory, or from the last cache.
+const FAR_BYTES: usize = 8 << 20;
+
+/// Arrays of more bytes than this in all do not stay in a cache until someone reads the result. (Measured: 64 MiB gain
+/// a little, 32 MiB lose. What the system says of the last cache is of no use: on a virtual machine it is that of all
+/// cores of a host.)
+const STREAM_BYTES: usize = 56 << 20;
+/// Rows of fewer bytes are not streamed: too many of their lines are shared with neighbours.
+const STREAM_ROW_BYTES: usize = 2 << 10;
+
 /// Rows of more bytes than this (in the type that arithmetic runs in) are long.
 const LONG_BYTES: usize = 1 << 20;
 
@@ -96,6 +106,7 @@ impl<T: Stored> OpVisitor for Run<'_, T> {
         let mut call = Call::<T, _>::new(self.level, self.problem, self.details, ops::Probabilities);
         // Probabilities stay in scratch.
         call.out_in_place = false;
+        call.streams = false;
         // SAFETY: `run` was called with a valid problem.
         unsafe { jacobian::run(&call, softmax, self.control) }
     }
@@ -115,6 +126,10 @@ struct Call<'a, T, O> {
     x_in_place: bool,
     second_in_place: bool,
     out_in_place: bool,
+    /// Whether the arrays come from memory, or from the last cache.
+    far: bool,
+    /// Whether results go past the caches.
+    streams: bool,
     second_columns: bool,
 }
 
@@ -148,6 +163,8 @@ impl<'a, T: Stored, O: RowOp> Call<'a, T, O> {
             x_in_place: plan.x_in_place::<T>(),
             second_in_place: plan.second_in_place::<T>(),
             out_in_place: plan.out_in_place::<T>(),
+            far: plan.rows.saturating_mul(plan.n) > FAR_BYTES / size_of::<T>(),
+            streams: plan.out_in_place::<T>() && plan.n >= STREAM_ROW_BYTES / size_of::<T>() && plan.streams::<T, O>(),
             second_columns: plan.second_columns::<T>(),
             plan,
         }
@@ -167,15 +184,18 @@ impl<'a, T: Stored, O: RowOp> Call<'a, T, O> {
                 .min(inner.len.div_ceil(T::LANES));
             return Regime::Columns(panels, inner.len);
         }
-        if (1..=panels::SHORT_BYTES / size_of::<T>()).contains(&n) && self.plan.rows >= T::LANES / 2 {
+        if (1..=panels::short_bytes::<O>(self.far) / size_of::<T>()).contains(&n) && self.plan.rows >= T::LANES / 2 {
             return Regime::Panels;
         }
-        // Without exponentials, what is done between the passes counts more, and once more in the first-level cache less.
-        let bytes = if O::SCORES {
-            rows::BATCH_BYTES
-        } else {
-            2 * rows::BATCH_BYTES
-        };
+        // Fewer rows at once stay in the first-level cache from one pass to the next; more of them share what is done between
+        // the passes, which counts for more without exponentials, or without results.
+        let bytes = rows::BATCH_BYTES
+            * match (O::SCORES, O::FROM) {
+                (true, From::Nothing) => 2,
+                (true, _) => 1,
+                (false, _) if self.far => 2,
+                (false, _) => 4,
+            };
         Regime::Rows((bytes / (n * size_of::<T>()).max(1)).clamp(1, T::LANES))
     }
 
@@ -264,7 +284,7 @@ impl<'a, T: Stored, O: RowOp> Call<'a, T, O> {
 
     /// Where the second rows begin.
     fn rows_scratch_second(&self, batch: usize) -> usize {
-        if self.x_in_place && self.out_in_place && O::FROM != From::Nothing {
+        if self.x_in_place && self.out_in_place && O::FROM != From::Nothing && !self.streams {
             0
         } else {
             batch * self.plan.n
@@ -369,6 +389,9 @@ impl<T: Stored, O: RowOp> Kernel<T> for Task<'_, '_, T, O> {
                     }
                 }
             }
+        }
+        if call.streams {
+            s.fence();
         }
     }
 }

@@ -14,11 +14,23 @@ use crate::element::{Element, Stored, Visitor};
 use crate::math::exp::Exp;
 use crate::ops::{ExpFinish, Finish, From, Pick, RowOp, Sums};
 use crate::problem::Dtype;
-use crate::row::{Map, SUMS, across};
+use crate::row::{Map, SUMS, To, across, along};
 use crate::simd::{Float, Isa, Kernel, Lanes, Simd, Vector};
 
-/// Rows up to this many bytes go into panels.
-pub(super) const SHORT_BYTES: usize = 16 * 4;
+/// Rows up to this many bytes go into panels: there nothing is left over at a row's end, and no row's sums wait for
+/// themselves.
+const SHORT_BYTES: usize = 16 * 24;
+/// The same where arrays come from memory, which likes to be read row by row; with one array, and with two.
+const SHORT_BYTES_FAR: [usize; 2] = [16 * 8, 16 * 4];
+
+/// Rows up to this many bytes go into panels, if they come from memory (`far`) or not.
+pub(super) const fn short_bytes<O: RowOp>(far: bool) -> usize {
+    if far {
+        SHORT_BYTES_FAR[O::SECOND as usize]
+    } else {
+        SHORT_BYTES
+    }
+}
 /// Panels of a tile: 512 bytes of a row of memory.
 pub(super) const MAX_PANELS: usize = 8;
 
@@ -42,8 +54,7 @@ const NOWHERE: usize = usize::MAX;
 
 impl<T: Stored> Access<T> for Panel<'_, T> {
     fn place(&self, l: usize) -> Place {
-        // Lanes without a row of their own hold the last one.
-        self.plan.row(self.start + l.min(self.count - 1))
+        self.plan.row(self.row(l))
     }
     #[cold]
     unsafe fn move_row(&mut self, l: usize, by: Move<T>) {
@@ -77,6 +88,12 @@ impl<'a, T: Stored> Panel<'a, T> {
             positions: [NOWHERE; 16],
             picks_scores: O::PICK == Pick::Class,
         }
+    }
+
+    /// The row in lane `l`: lanes without one of their own hold the last.
+    #[inline(always)]
+    fn row(&self, l: usize) -> usize {
+        self.start + l.min(self.count - 1)
     }
 
     /// Picks a number out of each row of scores, whose maxima are known.
@@ -338,33 +355,35 @@ pub(super) unsafe fn rows<S: Isa + Simd<T>, T: Stored, O: RowOp>(
         second
     };
     let mut panel = Panel::new::<O>(plan, start, count, scratch, second);
+    let step = plan.steps(T::LANES);
     // SAFETY: rows of the problem, or of the scratch.
     unsafe {
         let mut from = [std::ptr::null::<T>(); 16];
         if O::SECOND {
             for l in 0..T::LANES {
-                let place = panel.place(l);
                 from[l] = if call.second_in_place {
-                    second_of(plan).ptr.offset(place.second).cast()
+                    let offset = plan.of_row(panel.row(l), |place| place.second);
+                    second_of(plan).ptr.offset(offset).cast()
                 } else {
                     let row = buffer.add(l * n);
-                    pack::pack_second(s, plan, place, 0, n, row);
+                    pack::pack_second(s, plan, panel.place(l), 0, n, row);
                     row
                 };
             }
-            to_panel(s, &from, n, panel.second);
+            let ahead = if call.second_in_place { step.second } else { 0 };
+            to_panel(s, &from, n, panel.second, ahead);
         }
         for l in 0..T::LANES {
-            let place = panel.place(l);
             from[l] = if call.x_in_place {
-                plan.problem.x.ptr.offset(place.x).cast()
+                let offset = plan.of_row(panel.row(l), |place| place.x);
+                plan.problem.x.ptr.offset(offset).cast()
             } else {
                 let row = buffer.add(l * n);
-                pack::pack(s, plan, place, 0, n, row);
+                pack::pack(s, plan, panel.place(l), 0, n, row);
                 row
             };
         }
-        let max = to_panel(s, &from, n, panel.data);
+        let max = to_panel(s, &from, n, panel.data, if call.x_in_place { step.x } else { 0 });
         let scratch = buffer.wrapping_add(n * T::LANES).cast();
         s.apart(Compute {
             call,
@@ -379,12 +398,13 @@ pub(super) unsafe fn rows<S: Isa + Simd<T>, T: Stored, O: RowOp>(
         let mut to = [std::ptr::null_mut::<T>(); 16];
         for l in 0..T::LANES {
             to[l] = if direct {
-                plan.problem.out.ptr.offset(panel.place(l).out).cast()
+                let offset = plan.of_row(start + l, |place| place.out);
+                plan.problem.out.ptr.offset(offset).cast()
             } else {
                 buffer.add(l * n)
             };
         }
-        from_panel(s, panel.data, n, &to);
+        from_panel(s, panel.data, n, &to, if direct { step.out } else { 0 });
         if !direct {
             for l in 0..count {
                 pack::unpack(s, plan, panel.place(l), 0, n, to[l], T::from_f64(O::MASKED));
@@ -393,13 +413,20 @@ pub(super) unsafe fn rows<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     }
 }
 
-/// Transposes rows into a panel; the maximum of each.
+/// Transposes rows into a panel; the maximum of each. Meanwhile asks for the lines of the rows that are `ahead` bytes
+/// further (if that is not 0): so many rows at once are beyond what the processor would foresee.
 ///
 /// # Safety
 /// The rows are valid for reading `n` elements, `panel` for writing a panel of `n`.
 #[inline(always)]
-unsafe fn to_panel<S: Isa + Simd<T>, T: Float>(s: S, rows: &[*const T; 16], n: usize, panel: *mut T) -> Lanes<T> {
-    s.apart(ToPanel { rows, n, panel })
+unsafe fn to_panel<S: Isa + Simd<T>, T: Float>(
+    s: S,
+    rows: &[*const T; 16],
+    n: usize,
+    panel: *mut T,
+    ahead: isize,
+) -> Lanes<T> {
+    s.apart(ToPanel { rows, n, panel, ahead })
 }
 
 /// Valid rows, and a panel for them.
@@ -407,6 +434,7 @@ struct ToPanel<'a, T> {
     rows: &'a [*const T; 16],
     n: usize,
     panel: *mut T,
+    ahead: isize,
 }
 
 impl<T: Float> Kernel<T> for ToPanel<'_, T> {
@@ -414,7 +442,7 @@ impl<T: Float> Kernel<T> for ToPanel<'_, T> {
     #[inline(always)]
     fn run<S: Isa + Simd<T>>(self, s: S) -> Lanes<T> {
         // SAFETY: `to_panel` was called with valid rows.
-        unsafe { transpose_in(s, self.rows, self.n, self.panel).to_lanes() }
+        unsafe { transpose_in(s, self.rows, self.n, self.panel, self.ahead).to_lanes() }
     }
 }
 
@@ -428,7 +456,15 @@ unsafe fn transpose_in<S: Isa + Simd<T>, T: Float>(
     rows: &[*const T; 16],
     n: usize,
     panel: *mut T,
+    ahead: isize,
 ) -> Vector<S, T> {
+    if ahead != 0 {
+        for c in (0..n).step_by(64 / size_of::<T>()) {
+            for l in 0..T::LANES {
+                s.prefetch(rows[l].wrapping_add(c).wrapping_byte_offset(ahead).cast());
+            }
+        }
+    }
     // SAFETY: columns c..c + TILE of each row.
     unsafe {
         if n < T::TILE {
@@ -463,13 +499,13 @@ unsafe fn transpose_in<S: Isa + Simd<T>, T: Float>(
     }
 }
 
-/// Transposes a panel into rows.
+/// Transposes a panel into rows. Meanwhile asks for lines as [`to_panel`] does.
 ///
 /// # Safety
 /// `panel` is valid for reading a panel of `n`, the rows for writing `n` elements.
 #[inline(always)]
-unsafe fn from_panel<S: Isa + Simd<T>, T: Float>(s: S, panel: *const T, n: usize, rows: &[*mut T; 16]) {
-    s.apart(FromPanel { rows, n, panel });
+unsafe fn from_panel<S: Isa + Simd<T>, T: Float>(s: S, panel: *const T, n: usize, rows: &[*mut T; 16], ahead: isize) {
+    s.apart(FromPanel { rows, n, panel, ahead });
 }
 
 /// A valid panel, and rows for it.
@@ -477,6 +513,7 @@ struct FromPanel<'a, T> {
     rows: &'a [*mut T; 16],
     n: usize,
     panel: *const T,
+    ahead: isize,
 }
 
 impl<T: Float> Kernel<T> for FromPanel<'_, T> {
@@ -484,7 +521,7 @@ impl<T: Float> Kernel<T> for FromPanel<'_, T> {
     #[inline(always)]
     fn run<S: Isa + Simd<T>>(self, s: S) {
         // SAFETY: `from_panel` was called with valid rows.
-        unsafe { transpose_out(s, self.panel, self.n, self.rows) };
+        unsafe { transpose_out(s, self.panel, self.n, self.rows, self.ahead) };
     }
 }
 
@@ -493,7 +530,20 @@ impl<T: Float> Kernel<T> for FromPanel<'_, T> {
 /// # Safety
 /// See there.
 #[inline(always)]
-unsafe fn transpose_out<S: Isa + Simd<T>, T: Float>(s: S, panel: *const T, n: usize, rows: &[*mut T; 16]) {
+unsafe fn transpose_out<S: Isa + Simd<T>, T: Float>(
+    s: S,
+    panel: *const T,
+    n: usize,
+    rows: &[*mut T; 16],
+    ahead: isize,
+) {
+    if ahead != 0 {
+        for c in (0..n).step_by(64 / size_of::<T>()) {
+            for l in 0..T::LANES {
+                s.prefetch_write(rows[l].wrapping_add(c).wrapping_byte_offset(ahead).cast());
+            }
+        }
+    }
     // SAFETY: columns c..c + TILE of each row.
     unsafe {
         if n < T::TILE {
@@ -602,7 +652,7 @@ pub(super) unsafe fn tile<S: Isa + Simd<T>, T: Stored, O: RowOp>(
                     pack::pack_second(s, plan, panel.place(l), 0, n, row);
                     from[l] = row;
                 }
-                to_panel(s, &from, n, panel.second);
+                to_panel(s, &from, n, panel.second, 0);
             }
             s.apart(Compute {
                 call,
@@ -617,7 +667,7 @@ pub(super) unsafe fn tile<S: Isa + Simd<T>, T: Stored, O: RowOp>(
             for l in 0..T::LANES {
                 to[l] = buffer.add(l * n);
             }
-            from_panel(s, panel.data, n, &to);
+            from_panel(s, panel.data, n, &to, 0);
             for l in 0..rows {
                 pack::unpack(s, plan, panel.place(l), 0, n, to[l], T::from_f64(O::MASKED));
             }
@@ -630,6 +680,7 @@ pub(super) unsafe fn tile<S: Isa + Simd<T>, T: Stored, O: RowOp>(
                 n,
                 count,
                 panels: scratch,
+                streams: out.dtype == T::DTYPE && plan.streams::<T, O>(),
             });
         }
     }
@@ -672,12 +723,19 @@ struct FromPanels<T> {
     n: usize,
     count: usize,
     panels: *const T,
+    /// Whether results go past the caches (then the memory holds `T`, aligned).
+    streams: bool,
 }
 
 impl<T: Stored> Kernel<T> for FromPanels<T> {
     type Out = ();
     #[inline(always)]
     fn run<S: Isa + Simd<T>>(self, s: S) {
+        if self.streams {
+            // SAFETY: valid memory and panels.
+            unsafe { self.stream(s) };
+            return;
+        }
         let save = SaveColumns {
             s,
             to: self.to,
@@ -688,6 +746,41 @@ impl<T: Stored> Kernel<T> for FromPanels<T> {
         };
         let visited = T::visit(self.dtype, save);
         debug_assert!(visited.is_some(), "a float");
+    }
+}
+
+impl<T: Stored> FromPanels<T> {
+    /// Row of memory by row of memory: each is put together first, for where it begins is no matter of vectors.
+    ///
+    /// # Safety
+    /// `count` neighbours in each of `n` rows of memory; as many panels.
+    #[inline(always)]
+    unsafe fn stream<S: Isa + Simd<T>>(self, s: S) {
+        let mut row = [Lanes([<T as Float>::ZERO; 16]); MAX_PANELS];
+        let line = row.as_mut_ptr().cast::<T>();
+        for j in 0..self.n {
+            // SAFETY: the caller's promise; the room is for as many vectors as there are panels.
+            unsafe {
+                for k in 0..self.count.div_ceil(T::LANES) {
+                    Vector::load(s, self.panels.add((k * self.n + j) * T::LANES)).store(line.add(k * T::LANES));
+                }
+                let to = self.to.offset(self.step.wrapping_mul(j as isize)).cast::<T>();
+                along::map(s, Same, (line, line), To::Memory(to, NOWHERE), self.count);
+            }
+        }
+        s.fence();
+    }
+}
+
+/// Each element as it is.
+#[derive(Clone, Copy)]
+struct Same;
+
+impl<S: Simd<T>, T: Float> Map<S, T> for Same {
+    const SECOND: bool = false;
+    #[inline(always)]
+    fn apply(self, v: Vector<S, T>, _: Vector<S, T>) -> Vector<S, T> {
+        v
     }
 }
 

@@ -169,6 +169,30 @@ impl<'a> Plan<'a> {
         }
     }
 
+    /// The row after row `r`, which is at `place`.
+    #[inline(always)]
+    pub(crate) fn next_row(&self, place: Place, r: usize) -> Place {
+        match self.only {
+            Some(step) => place.plus(step, 1),
+            None => at(self.kept(), r + 1),
+        }
+    }
+
+    /// From any row to the one that comes `rows` later; nothing, if that is not always the same.
+    #[inline(always)]
+    pub(crate) fn steps(&self, rows: usize) -> Place {
+        self.only.map_or(Place::ORIGIN, |step| Place::ORIGIN.plus(step, rows))
+    }
+
+    /// One of the numbers of [`Plan::row`]. (All of them take as long as the exponentials of a short row.)
+    #[inline(always)]
+    pub(crate) fn of_row(&self, r: usize, number: impl Fn(&Place) -> isize) -> isize {
+        match &self.only {
+            Some(step) => number(step).wrapping_mul(r as isize),
+            None => number(&at(self.kept(), r)),
+        }
+    }
+
     /// The temperature of the row at `place`.
     #[inline(always)]
     pub(crate) fn temperature(&self, place: Place) -> f64 {
@@ -213,6 +237,22 @@ impl<'a> Plan<'a> {
             && self.details.softcap.is_none()
             && problem.second.is_none_or(|second| second.ptr != problem.out.ptr)
             && self.unit(|step| step.out, size_of::<T>())
+    }
+
+    /// Whether results are worth sending past the caches: not where there are few, nor where the lines they go to have
+    /// been read.
+    pub(crate) fn streams<T: Stored, O: RowOp>(&self) -> bool {
+        let problem = self.problem;
+        let arrays = if O::SECOND { 3 } else { 2 };
+        O::FROM != From::Nothing
+            && self.rows.saturating_mul(self.n) > super::STREAM_BYTES / (arrays * size_of::<T>())
+            && problem.out.ptr != problem.x.ptr
+            && problem.out.ptr.addr().is_multiple_of(size_of::<T>())
+            && problem
+                .out
+                .strides
+                .iter()
+                .all(|stride| stride % size_of::<T>() as isize == 0)
     }
 
     /// Whether the elements of a row are neighbours.

@@ -15,22 +15,20 @@ use crate::element::Stored;
 use crate::math::exp::Exp;
 use crate::ops::{ExpFinish, Finish, From, Pick, Probabilities, RowOp, Sums};
 use crate::problem::Array;
-use crate::row::{SUMS, Source, Sum, add_lanes, along};
+use crate::row::{SUMS, Source, Sum, To, add_lanes, along};
 use crate::simd::{Float, Isa, Lanes, Simd, Vector};
 
 /// Input of a batch: with as much output it fits the first-level cache.
 pub(super) const BATCH_BYTES: usize = 8 << 10;
 
-/// An array of more than this comes from memory, or from the last cache.
-const FAR_BYTES: usize = 8 << 20;
-
-/// A row: where it is read, and where results (and before them, exponentials) go.
+/// A row: where it is read, where exponentials go, and results (the same place, unless they are streamed).
 #[derive(Clone, Copy)]
 struct Row<T> {
     place: Place,
     x: *const T,
     /// The second row, where there is one.
     b: *const T,
+    e: *mut T,
     y: *mut T,
     /// Where something was picked.
     position: usize,
@@ -58,10 +56,10 @@ impl<T: Stored> Access<T> for Batch<T> {
     }
     unsafe fn move_row(&mut self, l: usize, by: Move<T>) {
         let row = self.row_mut(l);
-        let (x, y) = (row.x, row.y);
-        row.x = y;
+        let (x, e) = (row.x, row.e);
+        row.x = e;
         // SAFETY: rows of `n` elements.
-        unsafe { move_row(x, y, self.n, by) };
+        unsafe { move_row(x, e, self.n, by) };
         if self.picks_scores {
             self.picked.0[l] = by.apply(self.picked.0[l]);
         }
@@ -89,7 +87,7 @@ pub(super) unsafe fn batches<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     // The next batch is fetched into the cache while this one is computed. (A saved result is hardly computed with: what
     // lies in a cache comes as fast without, and the fetching costs a fifth.)
     let step = plan.row(size).minus(plan.row(0));
-    let fetches = O::SCORES || plan.rows.saturating_mul(plan.n) > FAR_BYTES / size_of::<T>();
+    let fetches = O::SCORES || call.far;
     let ahead = Place {
         x: if call.x_in_place && fetches { step.x } else { 0 },
         second: if call.second_in_place && fetches {
@@ -97,18 +95,25 @@ pub(super) unsafe fn batches<S: Isa + Simd<T>, T: Stored, O: RowOp>(
         } else {
             0
         },
-        out: if call.out_in_place && fetches { step.out } else { 0 },
+        out: if call.out_in_place && fetches && !call.streams {
+            step.out
+        } else {
+            0
+        },
         ..Place::ORIGIN
     };
     let mut batch = Batch::new::<O>(plan.n);
+    // (What an earlier batch left in the lanes beyond a smaller last one, no one looks at.)
+    let mut folded = Folded::new();
+    folded.clear(size, O::SUMS);
     // SAFETY: rows of the problem, or of the scratch.
     unsafe {
         for start in (units.start * size..end).step_by(size) {
             open(s, call, start..end.min(start + size), scratch, &mut batch);
             let known = if O::SCORES {
-                sums(s, call, &mut batch, ahead)
+                sums(s, call, &mut batch, &mut folded, ahead)
             } else {
-                saved_sums(s, call, &mut batch, ahead)
+                saved_sums(s, call, &mut batch, &mut folded, ahead)
             };
             finish(s, call, &batch, &known, scratch, ahead);
         }
@@ -200,22 +205,27 @@ unsafe fn open<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     let first_second = scratch.wrapping_add(call.rows_scratch_second(rows.len()));
     // SAFETY: rows of the problem, or of the scratch.
     unsafe {
+        let mut place = plan.row(rows.start);
         for (i, r) in rows.enumerate() {
-            let place = plan.row(r);
+            if i > 0 {
+                place = plan.next_row(place, r - 1);
+            }
+            let row = scratch.wrapping_add(i * n);
             let y = if call.out_in_place && O::FROM != From::Nothing {
                 plan.problem.out.ptr.offset(place.out).cast()
             } else {
-                scratch.wrapping_add(i * n)
+                row
             };
+            let e = if call.streams { row } else { y };
             let skips = plan.details.skips(place.row);
             let x = if call.x_in_place {
                 plan.problem.x.ptr.offset(place.x).cast()
             } else {
-                // Packed to where the results will be, in place from then on.
+                // Packed to where the exponentials will be, in place from then on.
                 if !skips {
-                    pack::pack(s, plan, place, 0, n, y);
+                    pack::pack(s, plan, place, 0, n, e);
                 }
-                y.cast_const()
+                e.cast_const()
             };
             let mut b = std::ptr::null();
             if O::SECOND {
@@ -233,6 +243,7 @@ unsafe fn open<S: Isa + Simd<T>, T: Stored, O: RowOp>(
                 place,
                 x,
                 b,
+                e,
                 y,
                 position: NOWHERE,
             });
@@ -260,10 +271,10 @@ unsafe fn sums<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     s: S,
     call: &Call<'_, T, O>,
     batch: &mut Batch<T>,
+    folded: &mut Folded<T>,
     ahead: Place,
 ) -> Known<S, T> {
     let (n, count) = (batch.n, batch.count);
-    let mut folded = Folded::<T>::new(count, O::SUMS);
     let mut ties = Lanes([<T as Float>::ONE; 16]);
     // SAFETY: rows of the batch.
     unsafe {
@@ -275,16 +286,16 @@ unsafe fn sums<S: Isa + Simd<T>, T: Stored, O: RowOp>(
             if call.plan.details.skips(batch.row(i).place.row) {
                 continue;
             }
-            let exp = stage.row::<O>(s, &exp_rows, &pivots, i);
+            let exp = stage.row(call, &exp_rows, i);
             let m = Vector::splat(s, pivots.0[i]);
             let f = Sums {
                 op: call.op,
                 picked: Vector::splat(s, batch.picked.0[i]),
             };
-            let (from, y) = (batch.source(i, ahead), batch.row(i).y);
+            let (from, e) = (batch.source(i, ahead), batch.row(i).e);
             let sum = match O::FROM {
-                From::Exp => along::exp_sum::<S, T, _, true>(s, &exp, m, f, from, y, n),
-                _ => along::exp_sum::<S, T, _, false>(s, &exp, m, f, from, y, n),
+                From::Exp => along::exp_sum::<S, T, _, true>(s, &exp, m, f, from, e, n),
+                _ => along::exp_sum::<S, T, _, false>(s, &exp, m, f, from, e, n),
             };
             folded.set(i, &sum, O::SUMS);
             ties.0[i] = T::from_f64(sum.ties);
@@ -293,7 +304,7 @@ unsafe fn sums<S: Isa + Simd<T>, T: Stored, O: RowOp>(
             ties: Vector::from_lanes(s, &ties),
             picked: Vector::from_lanes(s, &batch.picked),
         };
-        stage.conclude(s, call, batch, &folded, found, count)
+        stage.conclude(s, call, batch, folded, found, count)
     }
 }
 
@@ -304,10 +315,10 @@ unsafe fn saved_sums<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     s: S,
     call: &Call<'_, T, O>,
     batch: &mut Batch<T>,
+    folded: &mut Folded<T>,
     ahead: Place,
 ) -> Known<S, T> {
     let (n, count) = (batch.n, batch.count);
-    let mut folded = Folded::<T>::new(count, O::SUMS);
     let infinity = Vector::zero(s) - Vector::splat(s, T::NEG_INFINITY);
     // SAFETY: rows of the batch.
     unsafe {
@@ -336,7 +347,7 @@ unsafe fn saved_sums<S: Isa + Simd<T>, T: Stored, O: RowOp>(
             ties: Vector::splat(s, T::ONE),
             picked: Vector::from_lanes(s, &batch.picked),
         };
-        stage.conclude(s, call, batch, &folded, found, count)
+        stage.conclude(s, call, batch, folded, found, count)
     }
 }
 
@@ -378,13 +389,24 @@ unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp>(
                     op: call.op,
                     params: &p,
                 };
-                let next = y.wrapping_byte_offset(ahead.out).cast_const();
-                let (x, b) = (batch.row(i).x, batch.row(i).b);
+                let Row { x, b, e, .. } = *batch.row(i);
+                let to = if call.streams {
+                    To::Memory(
+                        y,
+                        if O::FIX.is_some() {
+                            batch.row(i).position
+                        } else {
+                            NOWHERE
+                        },
+                    )
+                } else {
+                    To::Cache(y, y.wrapping_byte_offset(ahead.out).cast_const())
+                };
                 match O::FROM {
-                    From::Exp if O::SCORES => along::map(s, finish, (y.cast_const(), b), y, n, next),
-                    From::Exp => along::map(s, ExpFinish { exp: &exp, finish }, (x, b), y, n, next),
-                    From::Second => along::map(s, finish, (b, b), y, n, next),
-                    _ => along::map(s, finish, (x, b), y, n, next),
+                    From::Exp if O::SCORES => along::map(s, finish, (e.cast_const(), b), to, n),
+                    From::Exp => along::map(s, ExpFinish { exp: &exp, finish }, (x, b), to, n),
+                    From::Second => along::map(s, finish, (b, b), to, n),
+                    _ => along::map(s, finish, (x, b), to, n),
                 }
                 if let Some(k) = O::FIX
                     && batch.row(i).position != NOWHERE
@@ -433,7 +455,9 @@ pub(super) unsafe fn probabilities<S: Isa + Simd<T>, T: Stored>(
     unsafe {
         open(s, call, r..r + 1, scratch, &mut batch);
         let peak = along::find(s, batch.row(0).x, n, batch.maxima.0[0]);
-        let known = sums(s, call, &mut batch, Place::ORIGIN);
+        let mut folded = Folded::new();
+        folded.clear(1, Probabilities::SUMS);
+        let known = sums(s, call, &mut batch, &mut folded, Place::ORIGIN);
         if known.is_nan(0) {
             return None;
         }
@@ -445,7 +469,7 @@ pub(super) unsafe fn probabilities<S: Isa + Simd<T>, T: Stored>(
             op: call.op,
             params: &p,
         };
-        along::map(s, finish, (scratch, scratch), scratch, n, scratch);
+        along::map(s, finish, (scratch, scratch), To::Cache(scratch, scratch), n);
         Some(JacobianRow {
             peak,
             tail: p[2],
@@ -463,19 +487,23 @@ impl<T: Float> Folded<T> {
     /// What rounding took is not kept for float32.
     const PARTS: usize = if T::KEEPS_REST { 2 } else { 1 };
 
-    /// For `count` rows and as many sums beside the exponentials': zeros in as many eights of rows as they need. (To fill
-    /// all of it would cost a small call a tenth of its time.)
     #[inline(always)]
-    fn new(count: usize, sums: usize) -> Self {
-        let mut folded = Self([[[MaybeUninit::uninit(); 16]; 2]; 1 + SUMS], PhantomData);
-        for parts in &mut folded.0[..1 + sums] {
+    fn new() -> Self {
+        Self([[[MaybeUninit::uninit(); 16]; 2]; 1 + SUMS], PhantomData)
+    }
+
+    /// For up to `count` rows and as many sums beside the exponentials': zeros in as many eights of rows as they need.
+    /// (In place and not in `new`, which would move all of it; and not all of it, which would cost a small call a tenth
+    /// of its time.)
+    #[inline(always)]
+    fn clear(&mut self, count: usize, sums: usize) {
+        for parts in &mut self.0[..1 + sums] {
             for part in &mut parts[..Self::PARTS] {
                 for row in &mut part[..if count > 8 { 16 } else { 8 }] {
                     row.write([0.0; 8]);
                 }
             }
         }
-        folded
     }
 
     #[inline(always)]

@@ -5,7 +5,7 @@ use super::details::{LossRows, of_row};
 use super::plan::Place;
 use super::{Call, Kind, Move, cancels, exponent, long, pack};
 use crate::element::Stored;
-use crate::math::exp::{Base, Exp, peak};
+use crate::math::exp::{Base, Exp, RowExp};
 use crate::ops::{From, Given, Params, RowOp, Stats};
 use crate::row::SUMS;
 use crate::simd::{Float, Isa, Lanes, Simd, Vector, pow2};
@@ -119,16 +119,14 @@ impl<'c, S: Isa + Simd<T>, T: Stored> Stage<'c, S, T> {
         stage
     }
 
-    /// The constants of the row in lane `l`, in all lanes; `rows` is `self.exp.rows()`.
+    /// The constants of the row in lane `l`; `rows` is `self.exp.rows()`.
     #[inline(always)]
-    pub(super) fn row<O: RowOp>(&self, s: S, rows: &[Lanes<T>; 2], pivots: &Lanes<T>, l: usize) -> Exp<S, T> {
-        match self.temperatures {
-            Some(temperatures) if !self.uniform => {
-                let base = Base::new(temperatures.moved.0[l]);
-                Exp::new(s, &base, Vector::splat(s, pivots.0[l]), O::DEPTH)
-            }
-            _ => self.exp.row(s, rows, l),
-        }
+    pub(super) fn row<O: RowOp>(&self, call: &Call<'_, T, O>, rows: &[Lanes<T>; 2], l: usize) -> RowExp<T> {
+        let base = match self.temperatures {
+            Some(temperatures) if !self.uniform => Base::new(temperatures.moved.0[l]),
+            _ => call.base.unwrap_or(call.unit),
+        };
+        RowExp::new(&base, rows, l)
     }
 
     /// What the results need, from the sums, and for each row the number of maxima and what was picked. Losses are written
@@ -201,8 +199,7 @@ impl<'c, S: Isa + Simd<T>, T: Stored> Stage<'c, S, T> {
                     sum,
                     rest,
                     peak: if O::SCORES {
-                        let octaves = T::widen_half(s, self.exp.octaves, i);
-                        peak::<S, T>(s, pivot, moved_temperature, octaves, own, O::DEPTH)
+                        T::pair(own)
                     } else {
                         [of_zero, Vector::zero(s)]
                     },

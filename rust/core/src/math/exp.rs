@@ -21,7 +21,7 @@
 //! other temperatures neighbouring floats may come out in the wrong order, by one ULP, once in a million.
 //! NaN gives NaN. Below m - CUT T the argument must be clamped to `floor`.
 
-use crate::simd::{Float, Isa, Lanes, Simd, Vector, pow2};
+use crate::simd::{Float, Isa, Lanes, Simd, Vector};
 
 /// log2(e), and ln 2 as a sum of two.
 const LOG2_E: f64 = std::f64::consts::LOG2_E;
@@ -126,6 +126,45 @@ pub(crate) struct Exp<S: Simd<T>, T: Float> {
     pub(crate) floor: Vector<S, T>,
 }
 
+/// exp for one row, as numbers. Vectors are made of them in the function that computes with them: there the compiler
+/// knows that all lanes are the same, and that both registers of an AVX2 vector are.
+#[derive(Clone, Copy)]
+pub(crate) struct RowExp<T> {
+    constants: [T; CONSTANTS],
+    shift: T,
+    floor: T,
+}
+
+impl<T: Float> RowExp<T> {
+    /// For the row in lane `l`, from [`Exp::rows`].
+    #[inline(always)]
+    pub(crate) fn new(base: &Base<T>, [shift, floor]: &[Lanes<T>; 2], l: usize) -> Self {
+        Self {
+            constants: base.constants,
+            shift: shift.0[l],
+            floor: floor.0[l],
+        }
+    }
+
+    /// In all lanes.
+    #[inline(always)]
+    pub(crate) fn splat<S: Simd<T>>(&self, s: S) -> Exp<S, T> {
+        let mut poly = [Vector::zero(s); 8];
+        for i in 0..T::DEGREE {
+            poly[i] = Vector::splat(s, self.constants[POLY + i]);
+        }
+        Exp {
+            scale: Vector::splat(s, self.constants[SCALE]),
+            shift: Vector::splat(s, self.shift),
+            step: STEP.map(|i| Vector::splat(s, self.constants[i])),
+            poly,
+            table: T::table(s),
+            octaves: Vector::zero(s),
+            floor: Vector::splat(s, self.floor),
+        }
+    }
+}
+
 impl<S: Simd<T>, T: Float> Exp<S, T> {
     /// For rows of one temperature, whose maxima are the lanes of `m`.
     #[inline(always)]
@@ -137,17 +176,7 @@ impl<S: Simd<T>, T: Float> Exp<S, T> {
         Self::shifted(s, m, &constants, depth)
     }
 
-    /// The row in lane `l`, where all rows have the temperature of `base`: what the lanes differ in is `shift` and `floor`.
-    #[inline(always)]
-    pub(crate) fn row(&self, s: S, [shift, floor]: &[Lanes<T>; 2], l: usize) -> Self {
-        Self {
-            shift: Vector::splat(s, shift.0[l]),
-            floor: Vector::splat(s, floor.0[l]),
-            ..*self
-        }
-    }
-
-    /// What [`Exp::row`] takes.
+    /// What the rows differ in that have one temperature: what [`RowExp::new`] takes.
     #[inline(always)]
     pub(crate) fn rows(&self) -> [Lanes<T>; 2] {
         [self.shift.to_lanes(), self.floor.to_lanes()]
@@ -238,7 +267,8 @@ impl<S: Simd<T>, T: Float> Exp<S, T> {
         parts
     }
 
-    /// The same with what its last operation rounded off.
+    /// The same with what its last operation rounded off: four more digits (of two) than the type has, for what was rounded
+    /// before was at most a twentieth of the result.
     #[inline(always)]
     pub(crate) fn pair(&self, x: Vector<S, T>) -> [Vector<S, T>; 2] {
         let [(s, p)] = self.parts([x]);
@@ -246,28 +276,6 @@ impl<S: Simd<T>, T: Float> Exp<S, T> {
         let minus_p = Vector::zero(x.1) - p;
         [e, minus_p.fused_neg_mul_add(s, s - e)]
     }
-}
-
-/// The exponential of the maximum `m` of a row of `T`, in the scale of [`Exp`] with `octaves` shifted out, as a pair with
-/// more digits than `T` has. `own` is [`Exp::pair`] of it: all that is needed for float64, while float32 has a better
-/// type at hand.
-#[inline(always)]
-pub(crate) fn peak<S: Isa, T: Float>(
-    s: S,
-    m: Vector<S, f64>,
-    temperature: Vector<S, f64>,
-    octaves: Vector<S, f64>,
-    own: [Vector<S, f64>; 2],
-    depth: Depth,
-) -> [Vector<S, f64>; 2] {
-    if T::KEEPS_REST {
-        return own;
-    }
-    // |m / T| is at most 2e5, and d at most 0.4: what rounds here is far below float32.
-    let d = octaves.fused_neg_mul_add(Vector::splat(s, std::f64::consts::LN_2), m.div(temperature));
-    let e = Exp::new(s, &Base::new(1.0), Vector::zero(s), Depth::Full).of(d);
-    let scale = T::KAPPA * pow2(depth.bias::<T>()) / (f64::KAPPA * pow2(f64::BIAS));
-    [e * Vector::splat(s, scale), Vector::zero(s)]
 }
 
 /// exp(y) - 1 for y in [-0.7, 0.7]: its Taylor series, whose remainder is below 2^-60 of the result there.

@@ -11,13 +11,14 @@ use crate::math::exp::expm1;
 use crate::row::SUMS;
 use crate::simd::{Float, Isa, Simd, Vector};
 
-/// From probabilities.
+/// From probabilities. (Whether the temperature may be other than 1 is known beforehand, as in `log_softmax`: here two
+/// operations of five.)
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct SoftmaxBackward;
+pub(crate) struct SoftmaxBackward<const TEMPERATURE: bool>;
 
-impl RowOp for SoftmaxBackward {
+impl<const TEMPERATURE: bool> RowOp for SoftmaxBackward<TEMPERATURE> {
     const FROM: From = From::X;
-    const PARAMS: usize = 4;
+    const PARAMS: usize = if TEMPERATURE { 4 } else { 2 };
     const MASKED: f64 = 0.0;
     const DERIVES: bool = true;
     const BLANK: f64 = 0.0;
@@ -44,7 +45,7 @@ impl RowOp for SoftmaxBackward {
     fn finish<S: Simd<T>, T: Float>(self, p: &Params<Vector<S, T>>, y: Vector<S, T>, b: Vector<S, T>) -> Vector<S, T> {
         // (Probabilities may be subnormal, where a product with them loses digits: 1 / T comes first.)
         let v = (b - p[0]) - p[1];
-        y * v.mul_add(p[2], v * p[3])
+        y * if TEMPERATURE { v.mul_add(p[2], v * p[3]) } else { v }
     }
 }
 

@@ -72,6 +72,10 @@ unsafe impl Simd<f32> for Avx2 {
             _mm256_storeu_ps(p, r[0]);
             _mm256_storeu_ps(p.add(8), r[1]);
         };
+        fn stream(r: F32, p: *mut f32) = {
+            _mm256_stream_ps(p, r[0]);
+            _mm256_stream_ps(p.add(8), r[1]);
+        };
         // Masked stores are slow on AMD's CPUs: whole halves instead.
         fn store_partial(r: F32, p: *mut f32, n: usize) = {
             let (mut p, mut r) = (p, r);
@@ -184,6 +188,10 @@ unsafe impl Simd<f64> for Avx2 {
         fn store(r: F64, p: *mut f64) = {
             _mm256_storeu_pd(p, r[0]);
             _mm256_storeu_pd(p.add(4), r[1]);
+        };
+        fn stream(r: F64, p: *mut f64) = {
+            _mm256_stream_pd(p, r[0]);
+            _mm256_stream_pd(p.add(4), r[1]);
         };
         fn store_partial(r: F64, p: *mut f64, n: usize) = {
             let (mut p, mut r) = (p, r);
@@ -318,6 +326,7 @@ impl Isa for Avx2 {
         ]);
         fn narrow(a: [F64; 2]) -> F32 =
             both!(a => _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(_mm256_cvtpd_ps(a[0])), _mm256_cvtpd_ps(a[1])));
+        fn fence() = _mm_sfence();
         fn prefetch(p: *const u8) = _mm_prefetch::<_MM_HINT_T0>(p.cast());
         fn prefetch_write(p: *const u8) = _mm_prefetch::<_MM_HINT_ET0>(p.cast());
     }

@@ -57,6 +57,7 @@ unsafe impl Simd<f32> for Avx512 {
         fn load_partial(p: *const f32, n: usize, fill: f32) -> __m512 =
             _mm512_mask_loadu_ps(_mm512_set1_ps(fill), low_bits(n), p);
         fn store(r: __m512, p: *mut f32) = _mm512_storeu_ps(p, r);
+        fn stream(r: __m512, p: *mut f32) = _mm512_stream_ps(p, r);
         fn store_partial(r: __m512, p: *mut f32, n: usize) = _mm512_mask_storeu_ps(p, low_bits(n), r);
         fn load_tile(rows: &[*const f32; 16], columns: &mut [__m512; 4]) = {
             // Block b of register i is row 4 b + i, so that a transpose within blocks puts the rows in order.
@@ -119,6 +120,7 @@ unsafe impl Simd<f64> for Avx512 {
         fn load_partial(p: *const f64, n: usize, fill: f64) -> __m512d =
             _mm512_mask_loadu_pd(_mm512_set1_pd(fill), low_bits(n) as u8, p);
         fn store(r: __m512d, p: *mut f64) = _mm512_storeu_pd(p, r);
+        fn stream(r: __m512d, p: *mut f64) = _mm512_stream_pd(p, r);
         fn store_partial(r: __m512d, p: *mut f64, n: usize) = _mm512_mask_storeu_pd(p, low_bits(n) as u8, r);
         fn load_tile(rows: &[*const f64; 16], columns: &mut [__m512d; 4]) = {
             let mut z = [_mm512_setzero_pd(); 2];
@@ -197,6 +199,7 @@ impl Isa for Avx512 {
             [_mm512_cvtps_pd(_mm512_castps512_ps256(a)), _mm512_cvtps_pd(_mm512_extractf32x8_ps::<1>(a))];
         fn narrow(a: [__m512d; 2]) -> __m512 =
             _mm512_insertf32x8::<1>(_mm512_castps256_ps512(_mm512_cvtpd_ps(a[0])), _mm512_cvtpd_ps(a[1]));
+        fn fence() = _mm_sfence();
         fn prefetch(p: *const u8) = _mm_prefetch::<_MM_HINT_T0>(p.cast());
         fn prefetch_write(p: *const u8) = _mm_prefetch::<_MM_HINT_ET0>(p.cast());
     }

@@ -101,6 +101,8 @@ pub(crate) trait Float:
     fn from_halves<S: Isa + Simd<Self>>(s: S, halves: [Vector<S, f64>; 2]) -> Vector<S, Self>;
     /// Runs a kernel: the one place where `S: Isa` is known to have lanes of this type.
     fn enter<S: Isa, K: Kernel<Self>>(s: S, kernel: K) -> K::Out;
+    /// The sum of two numbers of this type, as a pair: where float64 holds it, the second is zero.
+    fn pair<S: Isa>(parts: [Vector<S, f64>; 2]) -> [Vector<S, f64>; 2];
     /// `hi + lo` as (rounded to this type, the rest).
     fn split<S: Isa>(s: S, hi: Vector<S, f64>, lo: Vector<S, f64>) -> [Vector<S, f64>; 2];
 }
@@ -282,6 +284,10 @@ impl Float for f32 {
         kernel.run(s)
     }
     #[inline(always)]
+    fn pair<S: Isa>([hi, lo]: [Vector<S, f64>; 2]) -> [Vector<S, f64>; 2] {
+        [hi + lo, Vector::zero(hi.1)]
+    }
+    #[inline(always)]
     fn split<S: Isa>(s: S, hi: Vector<S, f64>, lo: Vector<S, f64>) -> [Vector<S, f64>; 2] {
         let sum = hi + lo;
         let [rounded, _] = s.widen(s.narrow([sum.0, sum.0]));
@@ -421,6 +427,10 @@ impl Float for f64 {
     #[inline(always)]
     fn enter<S: Isa, K: Kernel<Self>>(s: S, kernel: K) -> K::Out {
         kernel.run(s)
+    }
+    #[inline(always)]
+    fn pair<S: Isa>(parts: [Vector<S, f64>; 2]) -> [Vector<S, f64>; 2] {
+        parts
     }
     #[inline(always)]
     fn split<S: Isa>(_: S, hi: Vector<S, f64>, lo: Vector<S, f64>) -> [Vector<S, f64>; 2] {

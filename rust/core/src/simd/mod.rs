@@ -48,6 +48,15 @@ pub(crate) unsafe trait Simd<T: Float>: Copy + 'static {
     /// # Safety
     /// `p` is valid for writing a whole vector; no alignment is needed.
     unsafe fn store(self, r: Self::Reg, p: *mut T);
+    /// Past the caches, where the instruction set can: [`Isa::fence`] has to follow before another thread may read it.
+    ///
+    /// # Safety
+    /// `p` is valid for writing a whole vector, and aligned to one.
+    #[inline(always)]
+    unsafe fn stream(self, r: Self::Reg, p: *mut T) {
+        // SAFETY: the caller's promise.
+        unsafe { self.store(r, p) }
+    }
     /// Memory from lane `n` on is not touched.
     ///
     /// # Safety
@@ -147,6 +156,9 @@ pub(crate) trait Isa: Simd<f32> + Simd<f64> {
     /// # Safety
     /// `p` is valid for writing 16 elements.
     unsafe fn store_bf16(self, r: <Self as Simd<f32>>::Reg, p: *mut u16);
+    /// Puts what was streamed before what is written from now on.
+    #[inline(always)]
+    fn fence(self) {}
     /// Asks for the cache line at `p` (which need not be valid).
     fn prefetch(self, p: *const u8);
     /// The same for a line that will be written.
@@ -227,6 +239,13 @@ impl<S: Simd<T>, T: Float> Vector<S, T> {
     pub(crate) unsafe fn store(self, p: *mut T) {
         // SAFETY: the caller's promise is the trait's.
         unsafe { self.1.store(self.0, p) }
+    }
+    /// # Safety
+    /// See [`Simd::stream`].
+    #[inline(always)]
+    pub(crate) unsafe fn stream(self, p: *mut T) {
+        // SAFETY: the caller's promise is the trait's.
+        unsafe { self.1.stream(self.0, p) }
     }
     /// # Safety
     /// See [`Simd::store_partial`].

@@ -17,6 +17,8 @@
 
 mod call;
 mod loss;
+#[cfg(unix)]
+mod memory;
 mod run;
 
 pub use call::Call;
@@ -199,7 +201,7 @@ impl<'py> Array<'py> {
         // SAFETY: the type number is a registered one, so DescrFromType gives a new reference, which NewFromDescr takes.
         // NumPy reads `shape.len()` lengths, and checks that number and the product for overflow. A null result is an
         // exception.
-        unsafe {
+        let make = || unsafe {
             let descr = PY_ARRAY_API.PyArray_DescrFromType(py, type_number(dtype));
             let array = PY_ARRAY_API.PyArray_NewFromDescr(
                 py,
@@ -214,7 +216,11 @@ impl<'py> Array<'py> {
             );
             let object = Bound::from_owned_ptr_or_err(py, array)?.cast_into_unchecked();
             Ok(Self { object, name: "out" })
-        }
+        };
+        #[cfg(unix)]
+        return memory::keeping(py, count(shape).saturating_mul(dtype.size()), make);
+        #[cfg(not(unix))]
+        make()
     }
 
     /// A copy with memory of its own.
