@@ -19,7 +19,7 @@ use softmax_core::simd::Level;
 
 /// The functions that carry `#[target_feature]`.
 const KERNEL: &str = "dispatch_unchecked::compiled";
-/// Kernels of each level: two types; what `ops::Kernel` names, log_softmax and dense losses twice, the Jacobians once.
+/// Kernels of each level: two types; what `ops::Kernel` names, three of it twice (with a temperature or without, with the gradient or without), the Jacobians once.
 const KERNELS: usize = 2 * 15;
 
 /// What a hot loop may call: it is never reached, or never returns.
