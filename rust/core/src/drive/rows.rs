@@ -258,6 +258,16 @@ unsafe fn open<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     }
 }
 
+/// Asks for the lines of a streamed row that are not streamed: a store that waits for its line holds up those behind it.
+#[inline(always)]
+fn expect<S: Isa + Simd<T>, T: Stored, O: RowOp>(s: S, row: &Row<T>, n: usize) {
+    s.prefetch_write(row.y.cast());
+    s.prefetch_write(row.y.wrapping_add(n).cast());
+    if O::FIX.is_some() && row.position != NOWHERE {
+        s.prefetch_write(row.y.wrapping_add(row.position).cast());
+    }
+}
+
 /// The second array of a problem whose op wants one.
 #[inline(always)]
 pub(super) fn second_of<'a>(plan: &Plan<'a>) -> &'a Array<'a> {
@@ -292,6 +302,9 @@ unsafe fn sums<S: Isa + Simd<T>, T: Stored, O: RowOp>(
                 op: call.op,
                 picked: Vector::splat(s, batch.picked.0[i]),
             };
+            if call.streams {
+                expect::<S, T, O>(s, batch.row(i), n);
+            }
             let (from, e) = (batch.source(i, ahead), batch.row(i).e);
             let sum = match O::FROM {
                 From::Exp => along::exp_sum::<S, T, _, true>(s, &exp, m, f, from, e, n),
@@ -338,6 +351,9 @@ unsafe fn saved_sums<S: Isa + Simd<T>, T: Stored, O: RowOp>(
                 batch.picked.0[i] = b.add(k).read_unaligned();
                 f.picked = Vector::splat(s, batch.picked.0[i]);
                 (sum, _) = along::sum(s, Vector::splat(s, max), f, batch.source(i, Place::ORIGIN), n);
+            }
+            if call.streams {
+                expect::<S, T, O>(s, batch.row(i), n);
             }
             folded.set(i, &sum, O::SUMS);
         }

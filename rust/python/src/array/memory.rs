@@ -86,9 +86,7 @@ impl Kept {
 impl Piece {
     /// A piece with room for `size` bytes of an array.
     fn new(size: usize) -> Option<Self> {
-        let len = size
-            .checked_add(HEAD)?
-            .checked_next_multiple_of(if size < HUGE { PAGE } else { HUGE_PAGE })?;
+        let len = size.checked_add(HEAD)?.checked_next_multiple_of(HUGE_PAGE)?;
         let kept = KEPT.try_lock().ok().and_then(|mut kept| kept.take(len));
         kept.or_else(|| Self::map(len))
     }
