@@ -88,7 +88,13 @@ impl Piece {
     fn new(size: usize) -> Option<Self> {
         let len = size.checked_add(HEAD)?.checked_next_multiple_of(HUGE_PAGE)?;
         let kept = KEPT.try_lock().ok().and_then(|mut kept| kept.take(len));
-        kept.or_else(|| Self::map(len))
+        kept.or_else(|| Self::map(len)).or_else(|| {
+            // What is kept may be what is missing.
+            for piece in KEPT.try_lock().ok()?.pieces.iter_mut().filter_map(Option::take) {
+                piece.unmap();
+            }
+            Self::map(len)
+        })
     }
 
     /// From the system, from the beginning of a huge page on.
@@ -162,9 +168,14 @@ impl Piece {
             }
         };
         for piece in gone.into_iter().flatten() {
-            // SAFETY: a whole mapping, which is ours.
-            unsafe { libc::munmap(piece.start.as_ptr().cast(), piece.len) };
+            piece.unmap();
         }
+    }
+
+    /// Gives it back to the system.
+    fn unmap(self) {
+        // SAFETY: a whole mapping, which is ours.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
     }
 }
 
