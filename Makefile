@@ -17,7 +17,7 @@
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .SUFFIXES:
-.PHONY: help bench endurance stress supply-chain bench-compare bench-proof dashboard chart instructions instructions-update demo test test-rust test-python check check-rust check-python check-docs docs figures exhaustive wheel fmt clean rust FORCE
+.PHONY: help bench endurance stress supply-chain wheel-manylinux bench-compare bench-proof dashboard chart instructions instructions-update demo test test-rust test-python check check-rust check-python check-docs docs figures exhaustive wheel fmt clean rust FORCE
 
 # What an outer environment may set and what would lead another Python, or pip, elsewhere.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV CONDA_PREFIX PIP_USER PIP_TARGET PIP_PREFIX PIP_REQUIRE_VIRTUALENV
@@ -121,6 +121,10 @@ supply-chain: $(call group,build) | rust ## licences and sources of dependencies
 wheel: $(call group,build) | rust ## build a release wheel and the source distribution into dist/
 	rm -rf dist
 	$(REPRODUCIBLE) $(PY) -m maturin build --release $(LOCKED) --compression-level 9 --interpreter $(PY) --sdist --out dist
+
+wheel-manylinux: $(call group,release) | rust ## build a release wheel for every Linux with glibc >= 2.17 into dist/, with zig as the linker
+	rm -rf dist
+	PATH="$(CURDIR)/.venv/bin:$$PATH" $(REPRODUCIBLE) $(PY) -m maturin build --release --locked --compression-level 9 --interpreter $(PY) --zig --compatibility manylinux2014 --out dist
 
 fmt: $(call group,check) | rust ## format all sources
 	cargo fmt --all
