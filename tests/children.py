@@ -13,7 +13,9 @@ VARIABLES = (
     "SOFTMAX_RS_SIMD",
     "SOFTMAX_RS_KEEP_MIB",
 )
-TIMEOUT = 120  # seconds until a child counts as hung: many times what it needs
+# The settings of a long run (minutes), the one that Hypothesis has too: `make endurance`.
+LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
+TIMEOUT = 3600 if LONG else 120  # seconds until a child counts as hung: many times what it needs
 
 
 def run(code, *arguments, expect_success=True, **environment):

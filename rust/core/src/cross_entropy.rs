@@ -1,5 +1,8 @@
 //! Cross entropy of rows of logits: the loss, and in the same pass its gradient; and products with its Hessian.
 
+use std::cell::Cell;
+use std::ops::Range;
+
 use crate::drive::{self, Blend, Details, LossRows, Square};
 use crate::element::{read, read_integer};
 use crate::ops::{Kernel, Op};
@@ -142,7 +145,7 @@ unsafe fn run(level: simd::Supported, call: &CrossEntropy<'_>, control: &dyn Con
     let ndim = call.shape.len();
     let n = call.shape[call.axis];
     // SAFETY: the caller's promise.
-    let rows = unsafe { Rows::read(call)? };
+    let rows = unsafe { Rows::read(call, &Pace::new(control))? };
     let (count, square_count) = rows.denominators(call);
     let (cotangent, cotangents): (f64, &[f64]) = match call.cotangent {
         Cotangent::One(g) => (g, &[]),
@@ -155,7 +158,7 @@ unsafe fn run(level: simd::Supported, call: &CrossEntropy<'_>, control: &dyn Con
     // Where an element of a vector is blended of targets and weights, the row's weight is the sample's alone.
     let weights = match call.derivative {
         // SAFETY: the caller's promise.
-        Derivative::Hessian(..) => unsafe { rows.curvatures(call, is_dense)? },
+        Derivative::Hessian(..) => unsafe { rows.curvatures(call, is_dense, &Pace::new(control))? },
         _ if is_dense || call.weight.is_empty() => Vec::new(),
         _ => rows.class_weights(call)?,
     };
@@ -289,6 +292,40 @@ fn zeros(count: usize) -> Result<Vec<f64>, Error> {
     Ok(numbers)
 }
 
+/// Elements read before any row is computed, after which the caller is asked whether to go on: a millisecond.
+const PACE_ELEMENTS: usize = 1 << 18;
+
+/// Asks the caller now and then whether to go on.
+struct Pace<'a> {
+    control: &'a dyn Control,
+    left: Cell<usize>,
+}
+
+impl<'a> Pace<'a> {
+    fn new(control: &'a dyn Control) -> Self {
+        let left = Cell::new(PACE_ELEMENTS);
+        Self { control, left }
+    }
+
+    /// After so many elements.
+    fn step(&self, elements: usize) -> Result<(), Error> {
+        match self.left.get().checked_sub(elements) {
+            Some(left) => self.left.set(left),
+            None if self.control.proceed() => self.left.set(PACE_ELEMENTS),
+            None => return Err(Error::Interrupted),
+        }
+        Ok(())
+    }
+
+    /// A row of `n` elements in parts, before each of which this asks.
+    fn parts(&self, n: usize) -> impl Iterator<Item = Result<Range<usize>, Error>> {
+        (0..n).step_by(PACE_ELEMENTS).map(move |start| {
+            let end = n.min(start + PACE_ELEMENTS);
+            self.step(end - start).map(|()| start..end)
+        })
+    }
+}
+
 /// What has to be known of the rows before any is computed, in C order.
 struct Rows {
     count: usize,
@@ -303,7 +340,7 @@ impl Rows {
     ///
     /// # Safety
     /// The arrays are valid.
-    unsafe fn read(call: &CrossEntropy<'_>) -> Result<Self, Fault> {
+    unsafe fn read(call: &CrossEntropy<'_>, pace: &Pace<'_>) -> Result<Self, Fault> {
         let n = call.shape[call.axis];
         let mut rows = Self {
             count: count(call),
@@ -319,6 +356,7 @@ impl Rows {
         match &call.target {
             Target::Classes(array) => {
                 for (index, place) in Places::of(call, array.strides) {
+                    pace.step(1)?;
                     // SAFETY: the caller's promise.
                     let value = unsafe { read_integer(array.ptr.offset(place), array.dtype, array.swapped) };
                     let class = if Some(value) == call.ignore_index {
@@ -340,11 +378,13 @@ impl Rows {
         if let Some(mask) = &call.mask {
             rows.elements = zeros(rows.count)?;
             for (r, place) in Places::of(call, mask.strides) {
-                for j in 0..n {
-                    let step = mask.strides[call.axis].wrapping_mul(j as isize);
-                    // SAFETY: the caller's promise.
-                    let takes_part = unsafe { *mask.ptr.offset(place.wrapping_add(step)) } != 0;
-                    rows.elements[r] += f64::from(u8::from(takes_part));
+                for part in pace.parts(n) {
+                    for j in part? {
+                        let step = mask.strides[call.axis].wrapping_mul(j as isize);
+                        // SAFETY: the caller's promise.
+                        let takes_part = unsafe { *mask.ptr.offset(place.wrapping_add(step)) } != 0;
+                        rows.elements[r] += f64::from(u8::from(takes_part));
+                    }
                 }
                 if rows.elements[r] == 0.0 {
                     rows.classes[r] = -1;
@@ -395,7 +435,7 @@ impl Rows {
     ///
     /// # Safety
     /// The arrays are valid.
-    unsafe fn curvatures(&self, call: &CrossEntropy<'_>, is_dense: bool) -> Result<Vec<f64>, Error> {
+    unsafe fn curvatures(&self, call: &CrossEntropy<'_>, is_dense: bool, pace: &Pace<'_>) -> Result<Vec<f64>, Error> {
         if !is_dense {
             if call.weight.is_empty() {
                 return Ok(Vec::new());
@@ -419,31 +459,33 @@ impl Rows {
             }
             let elements = self.elements.get(r).copied().unwrap_or(n as f64);
             let mut total = [0.0; 2];
-            for j in 0..n {
-                if let Some(mask) = mask {
-                    let step = mask.strides[call.axis].wrapping_mul(j as isize);
-                    // SAFETY: the caller's promise.
-                    if unsafe { *mask.ptr.offset(mask_place.wrapping_add(step)) } == 0 {
-                        // The share of the class stays, though there is no score for it.
-                        if targets.is_none() && self.classes[r] == j as i64 {
-                            total = f64::scalar_merge(total, [weight(j) * (1.0 - call.label_smoothing), 0.0]);
-                        }
-                        continue;
-                    }
-                }
-                let target = match targets {
-                    Some(array) => {
-                        let step = array.strides[call.axis].wrapping_mul(j as isize);
+            for part in pace.parts(n) {
+                for j in part? {
+                    if let Some(mask) = mask {
+                        let step = mask.strides[call.axis].wrapping_mul(j as isize);
                         // SAFETY: the caller's promise.
-                        unsafe {
-                            let p = array.ptr.offset(target_place.wrapping_add(step));
-                            read::<f64>(p, array.dtype, array.swapped, Dtype::F64)
+                        if unsafe { *mask.ptr.offset(mask_place.wrapping_add(step)) } == 0 {
+                            // The share of the class stays, though there is no score for it.
+                            if targets.is_none() && self.classes[r] == j as i64 {
+                                total = f64::scalar_merge(total, [weight(j) * (1.0 - call.label_smoothing), 0.0]);
+                            }
+                            continue;
                         }
                     }
-                    None => f64::from(u8::from(self.classes[r] == j as i64)),
-                };
-                let number = weight(j) * ((1.0 - call.label_smoothing) * target + call.label_smoothing / elements);
-                total = f64::scalar_merge(total, [number, 0.0]);
+                    let target = match targets {
+                        Some(array) => {
+                            let step = array.strides[call.axis].wrapping_mul(j as isize);
+                            // SAFETY: the caller's promise.
+                            unsafe {
+                                let p = array.ptr.offset(target_place.wrapping_add(step));
+                                read::<f64>(p, array.dtype, array.swapped, Dtype::F64)
+                            }
+                        }
+                        None => f64::from(u8::from(self.classes[r] == j as i64)),
+                    };
+                    let number = weight(j) * ((1.0 - call.label_smoothing) * target + call.label_smoothing / elements);
+                    total = f64::scalar_merge(total, [number, 0.0]);
+                }
             }
             curvatures[r] = (total[0] + total[1]) * call.sample_weight.get(r).copied().unwrap_or(1.0);
         }

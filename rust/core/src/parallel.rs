@@ -17,9 +17,12 @@ use crate::{Control, Error};
 
 /// Below this many elements a call runs on the calling thread: waking a worker costs as much as this.
 const PARALLEL_ELEMENTS: usize = 1 << 16;
-/// Elements after which the caller is asked whether to go on: some 10 ms on one thread.
+/// Elements for each thread after which the pool is free for the calls of other threads.
 const PIECE_ELEMENTS: usize = 1 << 24;
-/// Chunks for each thread, so that one that is held up leaves its share to the others.
+/// Elements after which the calling thread asks whether to go on: 50 ms of the slowest rows there are (those with tanh),
+/// a tenth of a millisecond of the fastest.
+const CHUNK_ELEMENTS: usize = 1 << 19;
+/// Chunks for each thread at least, so that one that is held up leaves its share to the others.
 const CHUNKS_PER_THREAD: usize = 4;
 
 /// More threads than this are taken for this many.
@@ -195,13 +198,17 @@ pub(crate) fn split(
     control: &dyn Control,
     f: &(dyn Fn(Range<usize>, usize) + Sync),
 ) -> Result<(), Error> {
-    let piece = (PIECE_ELEMENTS / elements_per_unit.max(1))
-        .max(1)
-        .saturating_mul(threads);
+    let most = (CHUNK_ELEMENTS / elements_per_unit.max(1)).max(1);
     let pool = if threads > 1 && units > 1 {
         pool(threads - 1)
     } else {
         None
+    };
+    let piece = match &pool {
+        None => most,
+        Some(_) => (PIECE_ELEMENTS / elements_per_unit.max(1))
+            .max(1)
+            .saturating_mul(threads),
     };
     let mut start = 0;
     while start < units {
@@ -211,31 +218,52 @@ pub(crate) fn split(
         let end = units.min(start.saturating_add(piece));
         match &pool {
             None => f(start..end, 0),
-            Some(pool) => share(pool, start..end, threads, f),
+            Some(pool) => share(pool, start..end, most, threads, control, f)?,
         }
         start = end;
     }
     Ok(())
 }
 
-/// One piece: the calling thread and `threads - 1` workers take chunks until none are left.
-fn share(pool: &rayon::ThreadPool, units: Range<usize>, threads: usize, f: &(dyn Fn(Range<usize>, usize) + Sync)) {
-    let chunk = units.len().div_ceil(threads * CHUNKS_PER_THREAD);
+/// One piece: the calling thread and `threads - 1` workers take chunks of at most so many units until none are left, or
+/// until the caller wants no more.
+fn share(
+    pool: &rayon::ThreadPool,
+    units: Range<usize>,
+    most: usize,
+    threads: usize,
+    control: &dyn Control,
+    f: &(dyn Fn(Range<usize>, usize) + Sync),
+) -> Result<(), Error> {
+    let chunk = units.len().div_ceil(threads * CHUNKS_PER_THREAD).min(most);
     let next = AtomicUsize::new(units.start);
-    let take = |worker: usize| {
-        loop {
-            let start = next.fetch_add(chunk, Ordering::Relaxed);
-            if start >= units.end {
-                return;
-            }
-            f(start..units.end.min(start + chunk), worker);
-        }
+    let stopped = AtomicBool::new(false);
+    let take = || {
+        let start = next.fetch_add(chunk, Ordering::Relaxed);
+        (start < units.end && !stopped.load(Ordering::Relaxed)).then(|| start..units.end.min(start + chunk))
     };
     let take = &take;
     pool.in_place_scope(|scope| {
         for worker in 1..threads.min(units.len().div_ceil(chunk)) {
-            scope.spawn(move |_| take(worker));
+            scope.spawn(move |_| {
+                while let Some(units) = take() {
+                    f(units, worker);
+                }
+            });
         }
-        take(0);
+        let mut next = take();
+        while let Some(units) = next {
+            f(units, 0);
+            next = take();
+            if next.is_some() && !control.proceed() {
+                stopped.store(true, Ordering::Relaxed);
+                next = None;
+            }
+        }
     });
+    if stopped.into_inner() {
+        Err(Error::Interrupted)
+    } else {
+        Ok(())
+    }
 }

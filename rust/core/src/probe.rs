@@ -1,9 +1,13 @@
-//! The elementary functions on slices, for the tests of their contracts. Not part of the crate's interface.
+//! The elementary functions on slices, for the tests of their contracts, and a bug to order. Not part of the crate's
+//! interface.
 
-use crate::Error;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
 use crate::math::exp::{Base, Depth, Exp};
 use crate::math::log::log1p;
-use crate::simd::{Float, Isa, Kernel, Level, Simd, Supported, Vector};
+use crate::simd::{Float, Isa, Kernel, Level, Simd, Supported, Vector, with_default_mode};
+use crate::{Error, NoControl, parallel};
 
 /// `kappa 2^BIAS` of float32: what [`exp_f32`] multiplies by.
 pub const EXP_SCALE_F32: f64 = <f32 as Float>::KAPPA * (1_u128 << <f32 as Float>::BIAS) as f64;
@@ -78,4 +82,24 @@ impl<T: Float> Kernel<T> for Log1pOf<'_, T> {
             }
         }
     }
+}
+
+/// Shares work by `threads` threads and panics in one of them (0 is the calling thread), as a bug in a kernel would.
+///
+/// # Errors
+/// None: returns without a panic where that thread could not be had.
+pub fn panic_in_worker(worker: usize, threads: usize) -> Result<(), Error> {
+    let done = AtomicBool::new(false);
+    // The others wait, so that no thread can take all the work.
+    let patience = Instant::now() + Duration::from_secs(5);
+    parallel::split(threads * 8, 1, threads, &NoControl, &|_, at| {
+        with_default_mode(|| {
+            if at == worker && !done.swap(true, Ordering::Relaxed) {
+                panic!("softmax_core::probe: a panic in worker {worker}, as ordered");
+            }
+            while !done.load(Ordering::Relaxed) && Instant::now() < patience {
+                std::thread::yield_now();
+            }
+        });
+    })
 }

@@ -37,6 +37,9 @@ mod _softmax_rs {
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         // NumPy's C API is looked up at first use, where a missing NumPy would be a panic. Here it is an ImportError.
         module.py().import("numpy")?;
+        // Not among the module's names (`__all__`).
+        let hidden = wrap_pyfunction!(crate::runtime::_panic_in_worker, module)?;
+        module.setattr("_panic_in_worker", hidden)?;
         // Functions say that they live in the package, so that they pickle by reference and doctests are found.
         for function in module.dict().values() {
             if function.is_callable() {

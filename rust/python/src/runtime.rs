@@ -6,8 +6,8 @@ use std::thread::{self, ThreadId};
 use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
-use softmax_core::parallel;
 use softmax_core::simd::Level;
+use softmax_core::{parallel, probe};
 
 use crate::arguments::is_bool;
 use crate::error;
@@ -187,4 +187,11 @@ impl Threads {
         parallel::set_local_threads(before);
         Ok(())
     }
+}
+
+/// Panic in a thread of a call that four share (0 is the caller's), as a bug of ours would. For the tests.
+#[pyfunction]
+pub fn _panic_in_worker(py: Python<'_>, worker: usize) -> PyResult<()> {
+    py.detach(|| probe::panic_in_worker(worker, 4))
+        .map_err(|fault| error::core(fault, None))
 }

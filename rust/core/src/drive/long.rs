@@ -28,6 +28,12 @@ const SPAN: usize = 64;
 /// Spans whose states are held at once (32 Mi elements): a row of any length needs no more memory.
 const SPANS: usize = 128;
 
+/// Bytes of scratch. Where a row may be done again in float64 they suffice for that too: memory is had before the first
+/// result is written, or not at all.
+fn scratch<T, O: RowOp>() -> usize {
+    BLOCKS * BLOCK * if O::REFINED { size_of::<f64>() } else { size_of::<T>() }
+}
+
 /// The sums of some elements.
 #[derive(Clone, Copy, Debug)]
 struct State {
@@ -232,7 +238,7 @@ unsafe fn row<T: Stored, O: RowOp>(call: &Call<'_, T, O>, place: Place, control:
         let mut params = call.op.row::<_, T>(&stats).map(|v| T::from_f64(v.lane(0)));
         if O::REFINED && !wants_losses && long.state.max.is_finite() && cancels(long.state.max, params[0], params[1]) {
             // The same passes in float64, on as many threads and as easily interrupted.
-            let wide = Call::<f64, O>::new(call.level, call.plan.problem, call.plan.details, call.op);
+            let wide = Call::<f64, O>::of(call.level, call.plan.again(), call.op);
             let wide_long = measure_row(&wide, place, control)?;
             let stats = wide_long.stats::<_, O>(crate::simd::plain(), &wide);
             params[0] = T::from_f64(call.op.row::<_, f64>(&stats)[0].lane(0));
@@ -252,7 +258,7 @@ unsafe fn row<T: Stored, O: RowOp>(call: &Call<'_, T, O>, place: Place, control:
         call.share(
             spans,
             SPAN * BLOCK,
-            BLOCKS * BLOCK * size_of::<T>(),
+            scratch::<T, O>(),
             control,
             |call, units, scratch| Task {
                 call,
@@ -401,7 +407,7 @@ unsafe fn peak_all<T: Stored, O: RowOp>(
             call.share(
                 count,
                 SPAN * BLOCK,
-                BLOCKS * BLOCK * size_of::<T>(),
+                scratch::<T, O>(),
                 control,
                 |call, units, scratch| Task {
                     call,
@@ -480,7 +486,7 @@ unsafe fn measure_all<T: Stored, O: RowOp>(
             call.share(
                 count,
                 SPAN * BLOCK,
-                BLOCKS * BLOCK * size_of::<T>(),
+                scratch::<T, O>(),
                 control,
                 |call, units, scratch| Task {
                     call,
@@ -787,7 +793,7 @@ pub(super) unsafe fn refined<T: Stored, O: RowOp>(call: &Call<'_, T, O>, place: 
         }
     }
     // A row that cancels has a maximum of at most some 30: the exponent shift reaches it.
-    let wide = Call::<f64, O>::new(call.level, call.plan.problem, call.plan.details, call.op);
+    let wide = Call::<f64, O>::of(call.level, call.plan.again(), call.op);
     let mut long = open(&wide, place);
     let f = Sums {
         op: call.op,

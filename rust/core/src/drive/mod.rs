@@ -147,7 +147,11 @@ enum Regime {
 
 impl<'a, T: Stored, O: RowOp> Call<'a, T, O> {
     fn new(level: Supported, problem: &'a Problem<'a>, details: &'a Details<'a>, op: O) -> Self {
-        let plan = Plan::new::<O>(problem, details);
+        Self::of(level, Plan::new::<O>(problem, details), op)
+    }
+
+    fn of(level: Supported, plan: Plan<'a>, op: O) -> Self {
+        let (problem, details) = (plan.problem, plan.details);
         let unit = Base::new(1.0);
         let base = match problem.temperature {
             Temperature::One(1.0) => Some(unit),

@@ -1,5 +1,7 @@
 //! Where the rows of a problem are, and which regime goes over them.
 
+use std::borrow::Cow;
+
 use super::details::Details;
 use crate::element::Stored;
 use crate::ops::{From, RowOp};
@@ -62,7 +64,7 @@ pub(crate) struct Plan<'a> {
     /// Whether the second array, where the mask is false, is its first element that takes part.
     pub(crate) extends_second: bool,
     /// Kept axes, then reduced axes: no axis of length 1, none that could be joined with its neighbour.
-    axes: Vec<Axis>,
+    axes: Cow<'a, [Axis]>,
     kept: usize,
     /// The step from row to row, if it is always the same.
     only: Option<Place>,
@@ -144,11 +146,19 @@ impl<'a> Plan<'a> {
             details,
             blank: O::BLANK,
             extends_second: O::EXTENDS,
-            axes,
+            axes: Cow::Owned(axes),
             kept,
             only,
             rows,
             n,
+        }
+    }
+
+    /// The same plan again, without memory of its own: to make a second call of it where none may be had.
+    pub(crate) fn again(&self) -> Plan<'_> {
+        Plan {
+            axes: Cow::Borrowed(&self.axes),
+            ..*self
         }
     }
 

@@ -8,7 +8,7 @@ use softmax_core::{
 use super::run::{RELEASE_ABOVE, Shield, compute};
 use super::{Array, Layout, computed_in, part, place, target};
 use crate::error;
-use crate::grid::{Axes, Axis, Grid, count, same, together};
+use crate::grid::{Axis, Grid, count, same, together};
 use crate::numbers::Numbers;
 
 /// What torch ignores unless told otherwise: no class has a negative index.
@@ -64,18 +64,23 @@ pub struct CrossEntropy<'py> {
     pub terms: Terms,
 }
 
-/// What core gave, and how it looks to NumPy.
-struct Loss {
+/// What core gave.
+struct Loss<'py> {
     losses: Losses,
-    rows: Axes<usize>,
+    /// For the losses of rows: made before anything is written, when it is not too late to find no memory for it.
+    array: Option<Array<'py>>,
     dtype: Dtype,
 }
 
-impl Loss {
-    fn into_object(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-        match self.losses {
-            Losses::One(loss) => Array::of(py, self.dtype, &[], &[loss]),
-            Losses::Rows(losses) => Array::of(py, self.dtype, &self.rows, &losses),
+impl<'py> Loss<'py> {
+    fn into_object(self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let array = match self.array {
+            Some(array) => array,
+            None => Array::new(py, self.dtype, &[])?,
+        };
+        match &self.losses {
+            Losses::One(loss) => array.set(self.dtype, &[*loss]),
+            Losses::Rows(losses) => array.set(self.dtype, losses),
         }
     }
 }
@@ -98,7 +103,7 @@ impl<'py> CrossEntropy<'py> {
     }
 
     /// Checks what the arguments mean to each other, and computes the loss and, if asked to, the derivative (or None).
-    fn evaluate(&mut self, py: Python<'py>, derive: bool) -> PyResult<(Loss, Bound<'py, PyAny>)> {
+    fn evaluate(&mut self, py: Python<'py>, derive: bool) -> PyResult<(Loss<'py>, Bound<'py, PyAny>)> {
         let terms = &self.terms;
         // The shield comes before any pointer is read: making a weak reference may start the garbage collector.
         let release = self.size() > RELEASE_ABOVE;
@@ -169,6 +174,12 @@ impl<'py> CrossEntropy<'py> {
             None
         };
         let given = result.as_ref().filter(|_| is_given).map(|(_, out)| out);
+        let loss_dtype = if dtype == Dtype::F64 { Dtype::F64 } else { Dtype::F32 };
+        // (A product with the Hessian has no loss.)
+        let loss_array = match terms.reduction {
+            Reduction::None if v.is_none() => Some(Array::new(py, loss_dtype, &rows)?),
+            _ => None,
+        };
         place(&mut self.logits, &mut logits, given, true, names, &grid.shape)?;
         if let (Some(array), Some(layout)) = (&mut self.v, &mut v) {
             place(array, layout, given, true, names, &grid.shape)?;
@@ -229,8 +240,8 @@ impl<'py> CrossEntropy<'py> {
         drop(shield);
         let loss = Loss {
             losses,
-            rows,
-            dtype: if dtype == Dtype::F64 { Dtype::F64 } else { Dtype::F32 },
+            array: loss_array,
+            dtype: loss_dtype,
         };
         let derivative = match result {
             Some((array, _)) if is_given => array.object.into_any(),

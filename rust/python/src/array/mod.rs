@@ -267,13 +267,13 @@ impl<'py> Array<'py> {
         Ok(out)
     }
 
-    /// A new array of these numbers, or a scalar where the shape has no axes.
-    fn of(py: Python<'py>, dtype: Dtype, shape: &[usize], values: &[f64]) -> PyResult<Bound<'py, PyAny>> {
-        assert_eq!(count(shape), values.len());
-        let array = Self::new(py, dtype, shape)?;
+    /// Sets the elements of a [`new`](Self::new) array, float32 or float64, and gives it away, or a scalar where its shape
+    /// has no axes.
+    fn set(self, dtype: Dtype, values: &[f64]) -> PyResult<Bound<'py, PyAny>> {
+        assert_eq!(count(self.shape()), values.len());
         // SAFETY: new memory, in C order and aligned, for that many elements of the dtype; nobody else knows it.
         unsafe {
-            let start = (*array.fields()).data;
+            let start = (*self.fields()).data;
             for (i, &value) in values.iter().enumerate() {
                 match dtype {
                     Dtype::F32 => start.cast::<f32>().add(i).write(value as f32),
@@ -281,7 +281,7 @@ impl<'py> Array<'py> {
                 }
             }
         }
-        array.into_result()
+        self.into_result()
     }
 
     /// Its elements, in memory of our own; `None` if they are no native float32 or float64. (All else is rare enough to
