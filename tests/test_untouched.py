@@ -65,7 +65,11 @@ WRONG = [
 ]
 # Wrong arrays: in place of the argument of that name.
 WRONG_ARRAYS = [
-    *((name, np.zeros(SHAPE, code)) for name in ("x", "t", "g", "y", "logits", "v") for code in ("c8", "g", "O", "M8[s]")),
+    *(
+        (name, np.zeros(SHAPE, code))
+        for name in ("x", "t", "g", "y", "logits", "v")
+        for code in ("c8", "g", "O", "M8[s]")
+    ),
     *((name, np.zeros((3, 7), np.float32)) for name in ("t", "v")),
     *((name, None) for name in ("x", "t", "g", "y", "logits", "target", "v")),
     ("g", np.zeros((3, 7), np.float32)),
