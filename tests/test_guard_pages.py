@@ -70,7 +70,7 @@ class Fence:
 
 
 def main(note, dtype):  # noqa: C901 the axes of the product, one inside the other
-    """Run all cases of a dtype; keep the present one in the file `note`, for when the process ends here. Print what ran."""
+    """Run all cases of a dtype; print what ran. The file `note` has the present one, for when the process ends here."""
     rng = np.random.default_rng(3)
     fences = [Fence(300 * 17 * 2 * 8 + 64) for _ in range(6)]
     with Path(note).open("r+b") as file:

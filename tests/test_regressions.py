@@ -168,7 +168,7 @@ def test_weights_whose_sum_overflows(call, rng):
     ids=str,
 )
 def test_messages_that_led_astray(call, words):
-    """Strings were told that a target may be bool; a number was not told what came, nor what would be right."""
+    """Strings were told that a target may be bool; of a number nobody said what came, nor what would be right."""
     with pytest.raises(TypeError) as caught:
         cross_entropy_with_grad(np.zeros((2, 3)), **{"target": [0, 1]} | call)
     for word in words:

@@ -2,7 +2,7 @@
 # Runs the Rust tests, and those Python tests that are about memory, with AddressSanitizer: it watches each load and
 # store of compiled Rust code, on the heap, the stack and in globals, where guard pages watch the ends of a few arrays.
 #
-#   tools/asan.sh [rust] [python] [proof]     `proof` plants a read out of bounds, which both runs must report
+#   tools/asan.sh [rust] [python]
 #
 # Beside Rust it needs gcc (its libasan stands in for Rust's own runtime inside Python) and the `test` packages in
 # .venv. -Zsanitizer is for nightly compilers, hence RUSTC_BOOTSTRAP, here and nowhere else.
@@ -22,7 +22,7 @@ tests=(
 unwanted='not slow and not accuracy and not numeric_derivative and not hard_rows and not long_rows'
 
 export RUSTC_BOOTSTRAP=1
-export RUSTFLAGS="-Zsanitizer=address ${PLANT:-}"
+export RUSTFLAGS=-Zsanitizer=address
 # Leaks are not looked for: Python keeps much until it ends, and so does our thread pool.
 export ASAN_OPTIONS=detect_leaks=0:abort_on_error=1:strict_string_checks=1:detect_stack_use_after_return=1
 # The release profile, but built quickly and with lines in the reports.
@@ -58,6 +58,7 @@ python() {
     python_ -m pytest -p no:cacheprovider -q "${tests[@]}" -k "$unwanted" "$@"
 }
 
-for job in "${@:-rust python}"; do
-    $job
+[ $# -gt 0 ] || set -- rust python
+for job in "$@"; do
+    "$job"
 done

@@ -511,7 +511,7 @@ impl Yard {
                     },
                     weight: if rich { per_class.numbers() } else { &[] },
                     sample_weight: if rich { per_row.numbers() } else { &[] },
-                    ignore_index: by_class.then_some(cut(target_dtype, 7_000_000_077)),
+                    ignore_index: by_class.then_some(ignored(target_dtype)),
                     label_smoothing: if rich { 0.1 } else { 0.0 },
                     reduction: Reduction::None,
                     temperature,

@@ -152,7 +152,11 @@ impl<'py> CrossEntropy<'py> {
             None => &[],
         };
         // The mean over probabilities is over the rows alone.
-        let weight = if by_class { shrunk(weight, terms.reduction) } else { Cow::Borrowed(weight) };
+        let weight = if by_class {
+            shrunk(weight, terms.reduction)
+        } else {
+            Cow::Borrowed(weight)
+        };
         let sample_weight = match &terms.sample_weight {
             Some(weights) => weights
                 .each(&rows)?
