@@ -17,7 +17,7 @@
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .SUFFIXES:
-.PHONY: help bench endurance stress supply-chain wheel-manylinux bench-compare bench-proof dashboard chart instructions instructions-update demo test test-rust test-python check check-rust check-python check-docs docs figures exhaustive wheel fmt clean rust FORCE
+.PHONY: help bench endurance stress supply-chain wheel-manylinux bench-compare bench-proof dashboard chart instructions instructions-update demo test test-rust test-python check check-rust check-python check-docs docs figures exhaustive asan fuzz long wheel fmt clean rust FORCE
 
 # What an outer environment may set and what would lead another Python, or pip, elsewhere.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV CONDA_PREFIX PIP_USER PIP_TARGET PIP_PREFIX PIP_REQUIRE_VIRTUALENV
@@ -117,6 +117,15 @@ stress: $(call group,test) $(PACKAGE) ## 16 Python threads, mixed calls, every r
 
 supply-chain: $(call group,build) | rust ## licences and sources of dependencies, a build without network, two equal wheels: minutes
 	.ci/supply-chain
+
+asan: $(call group,test) | rust ## run the tests about memory with AddressSanitizer; ten minutes and a build of its own
+	tools/asan.sh
+
+fuzz: $(call group,test) $(PACKAGE) | rust ## fuzz the Rust core, then the Python functions, for SECONDS=60 each
+	tools/fuzz.sh $(or $(SECONDS),60)
+
+long: $(call group,test) $(PACKAGE) ## the Python tests that draw at random, with ten to hundred times the cases; hours
+	HYPOTHESIS_PROFILE=long $(PY) -m pytest $(or $(ARGS),tests/test_views.py tests/test_mutation.py tests/test_huge.py tests/test_properties.py tests/test_fuzz.py)
 
 wheel: $(call group,build) | rust ## build a release wheel and the source distribution into dist/
 	rm -rf dist

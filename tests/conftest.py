@@ -1,4 +1,4 @@
-"""Hypothesis profiles `ci` (default, the same cases each time) and `long` (HYPOTHESIS_PROFILE)."""
+"""Hypothesis profiles `ci` (default, the same cases each time), `long` and `fuzz` (as many, others each time)."""
 
 import os
 
@@ -8,6 +8,7 @@ import pytest
 
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, max_examples=150, database=None)
 hypothesis.settings.register_profile("long", deadline=None, max_examples=10_000, database=None, print_blob=True)
+hypothesis.settings.register_profile("fuzz", deadline=None, database=None, print_blob=True)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 

@@ -3,6 +3,7 @@
 import ctypes
 import ctypes.util
 import platform
+import re
 
 import numpy as np
 import pytest
@@ -139,3 +140,37 @@ def test_what_a_large_argument_amplifies():
     assert abs(grad[1] / 6.189281700338071588e-56 - 1) < 5 * 2.0**-52
     _, grad = cross_entropy_with_grad(np.array([-18.623853821943896, 0]), 1, softcap=0.057534321395743576)
     assert abs(grad[0] / 1.3372115144282365e-281 - 1) < 5 * 2.0**-52
+
+
+@pytest.mark.parametrize("call", [{}, {"label_smoothing": 0.1}, {"z_loss": 0.1}, {"softcap": 3.0}], ids=str)
+def test_weights_whose_sum_overflows(call, rng):
+    """The mean was NaN, and its gradient 0: both are those of smaller weights in the same proportions."""
+    x, target = rng.normal(0, 1, (40, 3)), np.arange(40) % 3
+    weight, sample_weight = rng.uniform(0.5, 1, 3), rng.uniform(0.5, 1, 40)
+    want = cross_entropy_with_grad(x, target, weight=weight, sample_weight=sample_weight, **call)
+    for k, l in ((1023, 0), (0, 1023), (900, 900), (1023, 1023)):
+        large = {"weight": weight * 2.0**k, "sample_weight": sample_weight * 2.0**l}
+        got = cross_entropy_with_grad(x, target, **large, **call)
+        assert got[0] == want[0] and np.array_equal(got[1], want[1]), (k, l)
+        if not {"z_loss", "softcap"} & set(call):
+            curved = cross_entropy_hvp(x, target, x, weight=weight, sample_weight=sample_weight, **call)
+            assert np.array_equal(cross_entropy_hvp(x, target, x, **large, **call), curved), (k, l)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        ({"target": ["a", "b"]}, ["target", "<U1", "integer", "float"]),
+        ({"label_smoothing": "x"}, ["label_smoothing", "'x'", r"\[0, 1\]"]),
+        ({"z_loss": None}, ["z_loss", "None", "finite and not negative"]),
+        ({"softcap": b"1"}, ["softcap", "b'1'", "positive"]),
+    ],
+    ids=str,
+)
+def test_messages_that_led_astray(call, words):
+    """Strings were told that a target may be bool; of a number nobody said what came, nor what would be right."""
+    with pytest.raises(TypeError) as caught:
+        cross_entropy_with_grad(np.zeros((2, 3)), **{"target": [0, 1]} | call)
+    for word in words:
+        assert re.search(word, str(caught.value)), str(caught.value)
+    assert "bool" not in str(caught.value)

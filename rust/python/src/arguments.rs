@@ -6,7 +6,7 @@
 use numpy::PyArrayDescr;
 use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyFloat, PyInt, PyList, PyString, PyTuple};
+use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyList, PyString, PyTuple};
 use softmax_core::{Dtype, Reduction};
 
 use crate::array::{Array, Target, computed_in, is_numpy_bool, result_dtype};
@@ -311,6 +311,11 @@ impl Real<'_> {
 
     #[cold]
     fn single(self, name: &'static str, range: &str, right: impl Fn(f64) -> bool) -> PyResult<f64> {
+        if let Self::Other(value) = &self
+            && (value.is_none() || value.is_instance_of::<PyString>() || value.is_instance_of::<PyBytes>())
+        {
+            return Err(error::no_number(name, range, value));
+        }
         let numbers = self.read(name)?;
         match (numbers.shape(), numbers.values()) {
             ([], &[value]) if right(value) => Ok(value),

@@ -122,6 +122,14 @@ pub fn number(name: &str, right: &str, value: f64) -> PyErr {
     PyValueError::new_err(format!("{name} must be {right}, got {value}"))
 }
 
+/// What is no number at all where one number was asked for.
+pub fn no_number(name: &str, right: &str, value: &Bound<'_, PyAny>) -> PyErr {
+    match value.repr() {
+        Ok(came) => PyTypeError::new_err(format!("{name} must be one number, {right}, got {came}")),
+        Err(error) => error,
+    }
+}
+
 /// An array where one number was asked for.
 pub fn many(name: &str, shape: &[usize]) -> PyErr {
     PyTypeError::new_err(format!(
@@ -181,6 +189,13 @@ pub fn class(index: &[usize], value: i128, classes: usize, ignored: i128) -> PyE
 /// The rules for `target`.
 pub mod target {
     use super::*;
+
+    /// A dtype that is none of ours.
+    pub fn dtype(dtype: &str) -> PyErr {
+        PyTypeError::new_err(format!(
+            "target has dtype {dtype}, but must be integer (class indices) or float (probabilities)"
+        ))
+    }
 
     /// Neither an index nor a probability.
     pub fn boolean() -> PyErr {

@@ -1,5 +1,7 @@
 //! Cross entropy: loss, gradient, products with the Hessian.
 
+use std::borrow::Cow;
+
 use pyo3::prelude::*;
 use softmax_core::{
     Cotangent, CrossEntropy as Problem, Derivative, Dtype, Fault, Loss as Losses, Reduction, Target as CoreTarget,
@@ -141,7 +143,10 @@ impl<'py> CrossEntropy<'py> {
         let (rows, classes) = (grid.rows(false), grid.length());
         let dtype = self.dtype.unwrap_or(computed_in(logits.dtype));
 
-        let mut labels = self.target.array.layout_of(None)?;
+        let mut labels = match self.target.array.layout() {
+            Some(labels) => labels,
+            None => return Err(error::target::dtype(&self.target.array.dtype_text()?)),
+        };
         let by_class = self.target.by_class(&labels, &grid, axis)?;
         if !by_class && terms.ignore_index != IGNORED {
             return Err(error::target::ignored(&self.target.array.dtype_text()?));
@@ -151,12 +156,19 @@ impl<'py> CrossEntropy<'py> {
             Some(weight) => return Err(error::weight(weight.shape(), classes)),
             None => &[],
         };
+        // The mean over probabilities is over the rows alone.
+        let weight = if by_class {
+            shrunk(weight, terms.reduction)
+        } else {
+            Cow::Borrowed(weight)
+        };
         let sample_weight = match &terms.sample_weight {
             Some(weights) => weights
                 .each(&rows)?
                 .ok_or_else(|| error::broadcast("sample_weight", weights.shape(), "one number per row", &rows))?,
             None => Vec::new(),
         };
+        let sample_weight = shrunk(&sample_weight, terms.reduction);
         let temperatures = terms.temperature.strides(&grid)?;
         let cotangent = match &terms.grad_output {
             None => Cotangent::One(1.0),
@@ -211,7 +223,7 @@ impl<'py> CrossEntropy<'py> {
             logits: logits.operand(),
             dtype,
             target,
-            weight,
+            weight: &weight,
             sample_weight: &sample_weight,
             ignore_index: by_class.then_some(terms.ignore_index),
             label_smoothing: terms.label_smoothing,
@@ -259,6 +271,17 @@ impl<'py> CrossEntropy<'py> {
             None => count(logits),
         }
     }
+}
+
+/// Weights, of which a mean is the same whatever they all are multiplied with: times a power of two where their sum, or
+/// that of their products with other weights, could be beyond the largest number.
+fn shrunk(weights: &[f64], reduction: Reduction) -> Cow<'_, [f64]> {
+    const LARGE: f64 = f64::from_bits((1023 + 400) << 52); // 2^400
+    const FACTOR: f64 = f64::from_bits((1023 - 600) << 52); // 2^-600
+    if reduction == Reduction::Mean && weights.iter().any(|weight| weight.abs() > LARGE) {
+        return weights.iter().map(|weight| weight * FACTOR).collect();
+    }
+    Cow::Borrowed(weights)
 }
 
 impl Target<'_> {
