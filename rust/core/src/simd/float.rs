@@ -279,6 +279,7 @@ impl Float for f32 {
     }
     #[inline(always)]
     fn enter<S: Isa, K: Kernel<Self>>(s: S, kernel: K) -> K::Out {
+        super::level::note(S::LEVEL);
         kernel.run(s)
     }
     #[inline(always)]
@@ -420,6 +421,7 @@ impl Float for f64 {
     }
     #[inline(always)]
     fn enter<S: Isa, K: Kernel<Self>>(s: S, kernel: K) -> K::Out {
+        super::level::note(S::LEVEL);
         kernel.run(s)
     }
     #[inline(always)]
