@@ -1,4 +1,4 @@
-"""Every public function as one call on rows of logits, the losses and Jacobians too; and logits made of integers alone."""
+"""Every public function, losses and Jacobians too, as one call on rows of logits; and logits made of integers alone."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -44,7 +44,7 @@ KINDS = 12
 
 
 def corpus(dtype, rows, n):
-    """Return rows of logits that are hard to get right, special values among them; `KINDS` rows hold one of each kind."""
+    """Return rows of logits that are hard to get right, special values among them; one of each kind in `KINDS` rows."""
     return np.stack([_row(Integers(1_000_003 * r + n), r % KINDS, dtype, n) for r in range(rows)])
 
 
@@ -82,7 +82,9 @@ class Way:
     """A public function, used in one of the ways that run code of their own."""
 
     name: str
-    arguments: Callable = field(repr=False)  # (integers, x, axis) -> arrays in the logits' shape, then one number per row
+    arguments: Callable = field(
+        repr=False
+    )  # (integers, x, axis) -> arrays in the logits' shape, then one number per row
     call: Callable = field(repr=False)  # (*arrays, axis) -> one result or several
     gives: tuple  # the kind of each
 
@@ -126,7 +128,7 @@ def _jacobian(name):
 
 
 def _loss(name, gives, *, dense):
-    """Use a loss with classes and weights, or with probabilities, smoothing and (but for the Hessian) z_loss and softcap."""
+    """Use a loss with classes and weights, or with probabilities, smoothing, z_loss and softcap (not the Hessian)."""
     has_vector = name == "cross_entropy_hvp"
     terms = {"label_smoothing": 0.1, "temperature": 0.7} if dense else {}
     if dense and not has_vector:

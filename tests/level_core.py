@@ -1,7 +1,7 @@
 """The core of the suite for one SIMD level, run in a process of its own; prints JSON.
 
-`main` (test_simd_levels.py): accuracy for every tail length, special values, layouts: each function on each dtype; what ran
-is counted, the bits of all results are hashed. `golden` (test_golden.py): the hashes of a fixed corpus.
+`main` (test_simd_levels.py): accuracy for every tail length, special values, layouts: each function on each dtype; what
+ran is counted, the bits of all results are hashed. `golden` (test_golden.py): the hashes of a fixed corpus.
 """
 
 import hashlib

@@ -1,12 +1,12 @@
-"""Hazard: a caller's floating-point mode. Flush to zero (other libraries set it) or another rounding direction changes no bit
-of a result, on no thread, and is found again as it was, exception records included, after an error as well.
+"""Hazard: a caller's floating-point mode. Flush to zero (other libraries set it) and rounding change no bit.
+
+On no thread; and the mode is found again as it was, records of exceptions included, after an error as well.
 """
 
 import ctypes
 import hashlib
 import mmap
 import platform
-import sys
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from children import run
 from every import KINDS, SQUARES, WAYS, Integers, corpus
 from ulps import FLOAT32, FLOATS, assert_same_bits, bits
 
-# Functions of a pointer to the register's 4 bytes, as machine code: no compiler is needed, and nothing happens in between.
+# Functions of a pointer to the register's 4 bytes, as machine code: no compiler is needed, nothing happens in between.
 MACHINE_CODE = {
     "x86_64": (
         bytes.fromhex("0fae1f c3"),  # stmxcsr [rdi]; ret
@@ -158,7 +158,9 @@ NUMBERS = {
     "a float32 scalar": lambda: softmax_rs.softmax(X, temperature=np.float32(1e-44)),
     "bfloat16's subnormals": lambda: softmax_rs.softmax(X, temperature=np.float32(1e-40).astype("bfloat16")),
     "byte-swapped temperatures": lambda: softmax_rs.softmax(X, temperature=np.full(2, 1e-44, ">f4")),
-    "an integer that is rounded": lambda: softmax_rs.cross_entropy(X, [0, 1], sample_weight=np.full(2, 2**60 + 1), **LOSS),
+    "an integer that is rounded": lambda: softmax_rs.cross_entropy(
+        X, [0, 1], sample_weight=np.full(2, 2**60 + 1), **LOSS
+    ),
     "subnormal weights": lambda: softmax_rs.cross_entropy(X, [0, 1], weight=np.full(3, 1e-42, np.float32), **LOSS),
     "a subnormal loss": lambda: softmax_rs.cross_entropy(
         np.array([[0, -90, -95], [0, -88, -90]], np.float32), [0, 0], **LOSS
@@ -210,20 +212,17 @@ def test_interruption(register):
 
     x = np.broadcast_to(np.float32(1), (2**31,))
 
-    class Alarm(ValueError):
+    class AlarmError(ValueError):
         pass
 
     def ring(*_):
-        raise Alarm
+        raise AlarmError
 
     before = signal.signal(signal.SIGALRM, ring)
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.1)
         for mode in MODES.values():
             signal.setitimer(signal.ITIMER_REAL, 0.1)
-            assert isinstance(in_mode(register, mode, lambda: softmax_rs.logsumexp(x)), Alarm)
+            assert isinstance(in_mode(register, mode, lambda: softmax_rs.logsumexp(x)), AlarmError)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-
-

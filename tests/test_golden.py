@@ -1,7 +1,7 @@
 """Hazard: bits that change from one machine, level or version to the next unseen. Hashes of all results are kept here.
 
-Each level that this CPU has is forced in a process of its own; those with fused multiply-add (AVX2, AVX-512, NEON) have one
-set of hashes, the portable one another. A change that is meant to change bits: `make golden` writes golden.json anew.
+Each level that this CPU has is forced in a process of its own; those with fused multiply-add (AVX2, AVX-512, NEON) have
+one set of hashes, the portable one another. After a change that is meant to change bits `make golden` writes the file.
 """
 
 import json
@@ -56,7 +56,7 @@ def test_golden(level, found, golden):
 
 
 def test_matrix(found, capsys):
-    """Print how many calls ran where. No level can pass for another: the portable one has bits of its own everywhere."""
+    """Print how many calls ran where. No level passes for another: the portable one has bits of its own everywhere."""
     lines = ["", f"{'golden bits: calls':54}" + "".join(f"{level:>10}" for level in found)]
     lines += [f"{key:54}" + "".join(f"{r['results'][key][2]:>10}" for r in found.values()) for key in KEYS]
     with capsys.disabled():

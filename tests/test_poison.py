@@ -1,4 +1,4 @@
-"""Hazard: a NaN or an infinity of one row that changes another. Every element is one, in turn; all other rows keep their bits."""
+"""Hazard: a NaN or an infinity of one row that changes another. Every element is one, in turn."""
 
 import numpy as np
 import pytest
@@ -7,8 +7,8 @@ from every import WAYS, Integers
 from ulps import BFLOAT16, FLOAT16, FLOAT32, FLOAT64
 
 POISONS = (np.nan, np.inf, -np.inf)
-# (shape, axis): panels and a part of one; rows on their own, several at once; columns whose neighbours in the vector are
-# other rows; a middle axis; beyond the registers of a row.
+# (shape, axis): panels and a part of one; rows on their own, several at once; columns whose neighbours in the vector
+# are other rows; a middle axis; beyond the registers of a row.
 GRID = (((19, 3), -1), ((5, 17), -1), ((3, 33), 0), ((9, 18), 0), ((2, 3, 9), 1), ((2, 130), -1), ((4, 3, 2), 0))
 CASES = [(shape, axis, dtype) for shape, axis in GRID for dtype in (FLOAT32, FLOAT64)]
 CASES += [((5, 17), -1, FLOAT16), ((9, 18), 0, BFLOAT16)]
@@ -16,7 +16,7 @@ CASES += [((5, 17), -1, FLOAT16), ((9, 18), 0, BFLOAT16)]
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
 def test_every_element_poisoned(way):
-    """Each element of the logits and of every array beside them is NaN, inf and -inf in turn."""
+    """Each element of each argument is NaN, inf and -inf in turn; all other rows keep their bits."""
     for shape, axis, dtype in CASES:
         integers = Integers(sum(shape))
         arrays = way.arguments(integers, integers.floats(dtype, (-3, 1), shape), axis)
@@ -38,7 +38,7 @@ def test_every_element_poisoned(way):
                     for matrix, want in zip(got, clean, strict=True):
                         matrix[row] = want[row]
                         assert (matrix == want).all(), (
-                            f"{way} {dtype} {shape} axis={axis}: {poison} in argument {which} at {place}, of row {row}, "
+                            f"{way} {dtype} {shape} axis={axis}: {poison} in argument {which} at {place} of row {row} "
                             f"changes rows {np.unique(np.nonzero(matrix != want)[0]).tolist()}"
                         )
                 array[place] = healthy

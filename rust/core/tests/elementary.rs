@@ -11,7 +11,7 @@ const SAMPLES_F64: usize = 20_000;
 
 /// The stride of a share of the arguments; odd, for the same reason.
 fn stride() -> usize {
-    STRIDE_F32 * share() | 1
+    (STRIDE_F32 * share()) | 1
 }
 
 #[test]

@@ -75,7 +75,7 @@ fn row(dtype: Dtype, r: usize, n: usize) -> Vec<u64> {
         2 => row[here] = 0,
         7 => row.iter_mut().step_by(3).for_each(|x| *x = infinity(true)),
         // With a payload, and either sign.
-        8 => row[here] = infinity(r / KINDS % 2 == 0) | 1 << (fractions - 1) | 5,
+        8 => row[here] = infinity((r / KINDS).is_multiple_of(2)) | 1 << (fractions - 1) | 5,
         9 => row[here] = infinity(false),
         10 => row.fill(infinity(true)),
         11 => {

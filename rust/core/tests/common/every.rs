@@ -156,6 +156,7 @@ fn jacobian(op: Op, level: Level, dtype: Dtype, n: usize, x: &[u64], temperature
     let mut out = Matrix::new(rows, n * n, size, place);
     let x_strides = x.steps;
     let [row, element] = out.steps;
+    let out_strides = [row, n as isize * element, element];
     let problem = Problem {
         op,
         shape: &[rows, n],
@@ -165,7 +166,7 @@ fn jacobian(op: Op, level: Level, dtype: Dtype, n: usize, x: &[u64], temperature
         mask: None,
         temperature: Temperature::One(temperature),
         cotangent: &[],
-        out: out.array(dtype, &[row, n as isize * element, element]),
+        out: out.array(dtype, &out_strides),
     };
     // SAFETY: both arrays hold what the shapes and strides say, and live until after the call.
     let done = mode::call(|| unsafe { run_at(level, &problem, &NoControl) });

@@ -72,7 +72,7 @@ pub const LEVELS: [Level; 4] = [Level::Portable, Level::Avx2, Level::Avx512, Lev
 /// # Panics
 /// If code of another level ran.
 pub fn entered(level: Level, run: impl FnOnce()) -> bool {
-    let counts = || LEVELS.map(|level| probe::entered(level));
+    let counts = || LEVELS.map(probe::entered);
     let before = counts();
     run();
     let after = counts();
