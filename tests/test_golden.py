@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from catalogue import ROWS
 from children import run
 from every import WAYS
 from test_simd_levels import LEVELS
@@ -56,7 +57,7 @@ def test_golden(level, found, golden):
 
 
 def test_matrix(found, capsys):
-    """Print how many calls ran where. No level passes for another: the portable one has float64 of its own everywhere."""
+    """Print how many calls ran where. No level passes for another: the portable one has float64 elements of its own."""
     lines = ["", f"{'golden bits: calls':40}" + "".join(f"{level:>10}" for level in found)]
     for way in WAYS:
         calls = [sum(r["results"][f"{way} {dtype}"][2] for dtype in FLOATS) for r in found.values()]
@@ -65,6 +66,8 @@ def test_matrix(found, capsys):
         print("\n".join(lines))
     assert all(r["results"][key][2] > 0 for r in found.values() for key in KEYS)
     portable = found["portable"]["results"]
+    # (Both may round the same number per row to the same float.)
+    distinct = [f"{way} float64" for way in WAYS if way.gives != (ROWS,)]
     for level in LEVELS[1:]:
-        same = [k for k in KEYS if "float64" in k and found[level]["results"][k][0] == portable[k][0]]
+        same = [key for key in distinct if found[level]["results"][key][0] == portable[key][0]]
         assert not same, f"{level} has the bits of the portable level: {same}"

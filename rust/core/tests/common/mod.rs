@@ -70,19 +70,15 @@ pub const LEVELS: [Level; 4] = [Level::Portable, Level::Avx2, Level::Avx512, Lev
 /// counted.)
 ///
 /// # Panics
-/// If code of another level ran.
+/// If code of another level ran, the portable one aside: every level does rare rows with it.
 pub fn entered(level: Level, run: impl FnOnce()) -> bool {
     let counts = || LEVELS.map(probe::entered);
     let before = counts();
     run();
     let after = counts();
     for (other, (before, after)) in LEVELS.into_iter().zip(before.into_iter().zip(after)) {
-        assert!(
-            other == level || before == after,
-            "{} ran, not {}",
-            other.name(),
-            level.name()
-        );
+        let may_run = other == level || other == Level::Portable;
+        assert!(may_run || before == after, "{} ran, not {}", other.name(), level.name());
     }
     let index = LEVELS.into_iter().position(|l| l == level).expect("one of them");
     before[index].is_none() || after[index] > before[index]
