@@ -17,7 +17,7 @@
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .SUFFIXES:
-.PHONY: help bench endurance stress supply-chain wheel-manylinux bench-compare bench-proof dashboard chart instructions instructions-update demo test test-rust test-python check check-rust check-python check-docs docs figures exhaustive asan fuzz long wheel fmt clean rust FORCE
+.PHONY: help bench endurance stress supply-chain wheel-manylinux bench-compare bench-proof dashboard chart instructions instructions-update demo test test-rust test-python check check-rust check-python check-docs docs figures exhaustive asan fuzz long test-aarch64 test-old-cpus golden wheel fmt clean rust FORCE
 
 # What an outer environment may set and what would lead another Python, or pip, elsewhere.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV CONDA_PREFIX PIP_USER PIP_TARGET PIP_PREFIX PIP_REQUIRE_VIRTUALENV
@@ -58,6 +58,16 @@ test-rust: | rust
 test-python: $(call group,test) $(DASHBOARD) $(PACKAGE)
 	@echo '==> Python tests'
 	$(PY) -m pytest $(ARGS)
+
+test-aarch64: | rust ## the Rust tests on aarch64 (NEON), emulated (INSTALL=1 installs what that needs); minutes
+	tools/other_cpus.sh aarch64
+
+test-old-cpus: | rust ## the Rust tests on x86-64 CPUs without AVX-512 and without AVX, emulated; minutes
+	tools/other_cpus.sh x86_64
+
+golden: $(call group,test) $(PACKAGE) ## write the golden bits anew, after a change that was meant to change them
+	SOFTMAX_RS_GOLDEN=write cargo test $(LOCKED) -p softmax-core --test golden
+	SOFTMAX_RS_GOLDEN=write $(PY) -m pytest -q tests/test_golden.py
 
 check: check-rust check-python check-docs ## formats, lints, types, stubs, docs: all that needs no test run
 

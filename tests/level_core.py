@@ -1,7 +1,7 @@
-"""The core of the suite for one SIMD level, run by test_simd_levels.py in a process of its own; prints JSON.
+"""The core of the suite for one SIMD level, run in a process of its own; prints JSON.
 
-Accuracy for every tail length, special values, layouts: each function on each dtype; what ran is counted, the bits of
-all results are hashed.
+`main` (test_simd_levels.py): accuracy for every tail length, special values, layouts: each function on each dtype; what
+ran is counted, the bits of all results are hashed. `golden` (test_golden.py): the hashes of a fixed corpus.
 """
 
 import hashlib
@@ -14,6 +14,7 @@ import recipes
 import softmax_rs
 import ulps
 from catalogue import FUNCTIONS, OF_TWO, one_row_at_a_time
+from every import KINDS, SQUARES, WAYS, Integers, corpus
 from memory import LAYOUTS
 from test_special_values import table
 
@@ -83,6 +84,32 @@ def main():  # noqa: C901 the list of what a level must show, in order
                     attempt(ulps.assert_same_bits, got, want, f"{key} axis={axis} {name}")
     report = {"level": softmax_rs.simd_level(), "digest": digest.hexdigest(), "ran": ran, "worst": worst}
     json.dump(report | {"failures": failures}, sys.stdout)
+
+
+# Around the widths of vectors and groups of them; beyond a panel's rows, a batch, a row that is computed in one piece.
+GOLDEN_LENGTHS = (1, 2, 3, 5, 8, 9, 16, 17, 31, 33, 64, 65, 100, 129, 257, 1000, 4099, 2**18 + 3)
+
+
+def golden():
+    """Hash the results of every function on the corpus, along both axes; print some of them, too."""
+    results = {}
+    for way in WAYS:
+        for dtype in ulps.FLOATS:
+            digest, some, calls = hashlib.sha256(), [], 0
+            for n in GOLDEN_LENGTHS:
+                if n > (130 if SQUARES in way.gives else 5000 if dtype in ulps.HALVES else n):
+                    continue
+                x = corpus(dtype, 2 * KINDS if n < 100 else KINDS if n < 5000 else 1, n)
+                for axis in (-1, 0) if n < 100 else (-1,):
+                    logits = x if axis == -1 else np.asfortranarray(x).T
+                    got = way(*way.arguments(Integers(n), logits, axis), axis=axis)
+                    for result in got:
+                        digest.update(np.ascontiguousarray(ulps.bits(result)).tobytes())
+                    calls += 1
+                    if n == 3 and axis == -1:
+                        some = [float(value).hex() for value in got[-1].ravel()[:3]]
+            results[f"{way} {dtype}"] = digest.hexdigest()[:16], some, calls
+    json.dump({"level": softmax_rs.simd_level(), "results": results}, sys.stdout)
 
 
 def assert_none(wrong, message):

@@ -47,7 +47,7 @@ def test_sign_of_zero_of_one_element(dtype):
 def test_empty_simd_variable_is_none():
     """As for the variables of threads."""
     done = run("import softmax_rs; print(softmax_rs.simd_level())", SOFTMAX_RS_SIMD="")
-    assert done.stdout.strip() in ("avx512", "avx2", "portable")
+    assert done.stdout.strip() in ("avx512", "avx2", "neon", "portable")
 
 
 @pytest.mark.skipif(

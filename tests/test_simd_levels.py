@@ -16,8 +16,9 @@ NEEDS = {
     "portable": set(),
     "avx2": {"avx2", "fma", "f16c"},
     "avx512": {"avx512f", "avx512bw", "avx512dq", "avx512vl", "fma", "f16c"},
+    "neon": {"asimd"},
 }
-ORDER = ("portable", "avx2", "avx512")  # each is better than those before it, where the CPU has it
+ORDER = ("portable", "avx2", "avx512", "neon")  # each is better than those before it, where the CPU has it
 
 
 def cpu_features():
@@ -63,10 +64,11 @@ def test_matrix(reports, capsys):
 
 
 def test_same_bits_on_vector_levels(reports):
-    """avx2 and avx512 share one virtual vector width and one tree of sums: one digest."""
+    """All levels but the portable one share one virtual vector width and one tree of sums: one digest."""
     digests = {level: report["digest"] for level, report in reports.items() if level != "portable"}
     assert len(set(digests.values())) <= 1, digests
     assert digests or LEVELS == ["portable"]
+    assert reports["portable"]["digest"] not in digests.values(), "a level that was forced did not run"
 
 
 def test_default_is_the_best_level():

@@ -20,7 +20,7 @@
 //! # Same bits
 //!
 //! A row's result depends on its values, its length and the type, and on nothing else: not on threads, batch, place,
-//! axis, strides or alignment; nor, between AVX2 and AVX-512, on the instruction set.
+//! axis, strides or alignment; nor, between AVX2, AVX-512 and NEON, on the instruction set.
 
 mod cross_entropy;
 mod drive;

@@ -1,5 +1,5 @@
-//! The elementary functions on slices, for the tests of their contracts, and a bug to order. Not part of the crate's
-//! interface.
+//! The elementary functions on slices, for the tests of their contracts, what has run, and a bug to order. Not part of the
+//! crate's interface.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -41,6 +41,18 @@ macro_rules! probe {
 }
 probe!(exp_f32, log1p_f32, f32);
 probe!(exp_f64, log1p_f64, f64);
+
+/// How often this thread has entered code that is compiled for the level; none where that is not counted (without debug
+/// assertions).
+pub fn entered(level: Level) -> Option<u64> {
+    #[cfg(debug_assertions)]
+    return Some(crate::simd::entered(level));
+    #[cfg(not(debug_assertions))]
+    {
+        let _ = level;
+        None
+    }
+}
 
 fn supported(level: Level) -> Result<Supported, Error> {
     Supported::new(level).ok_or_else(|| Error::Environment(format!("no {} here", level.name())))

@@ -7,6 +7,7 @@ use numpy::PyArrayDescr;
 use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyList, PyString, PyTuple};
+use softmax_core::simd::with_default_mode;
 use softmax_core::{Dtype, Reduction};
 
 use crate::array::{Array, Target, computed_in, is_numpy_bool, result_dtype};
@@ -285,7 +286,7 @@ impl Real<'_> {
     pub fn temperature(self) -> PyResult<Numbers> {
         let right = |value: f64| value > 0.0 && value.is_finite();
         match self {
-            Self::One(value) if right(value) => Ok(Numbers::One(value)),
+            Self::One(value) if !value.is_subnormal() && right(value) => Ok(Numbers::One(value)),
             other => other.all("temperature", "positive and finite", right),
         }
     }
@@ -294,7 +295,7 @@ impl Real<'_> {
     #[cold]
     fn all(self, name: &'static str, range: &str, right: impl Fn(f64) -> bool) -> PyResult<Numbers> {
         let numbers = self.read(name)?;
-        match numbers.values().iter().find(|&&value| !right(value)) {
+        match with_default_mode(|| numbers.values().iter().find(|&&value| !right(value))) {
             Some(&value) => Err(error::number(name, range, value)),
             None => Ok(numbers),
         }
@@ -304,7 +305,7 @@ impl Real<'_> {
     #[inline(always)]
     pub fn number(self, name: &'static str, range: &str, right: impl Fn(f64) -> bool) -> PyResult<f64> {
         match self {
-            Self::One(value) if right(value) => Ok(value),
+            Self::One(value) if !value.is_subnormal() && right(value) => Ok(value),
             other => other.single(name, range, right),
         }
     }
@@ -318,7 +319,7 @@ impl Real<'_> {
         }
         let numbers = self.read(name)?;
         match (numbers.shape(), numbers.values()) {
-            ([], &[value]) if right(value) => Ok(value),
+            ([], &[value]) if with_default_mode(|| right(value)) => Ok(value),
             ([], &[value]) => Err(error::number(name, range, value)),
             (shape, _) => Err(error::many(name, shape)),
         }

@@ -4,6 +4,7 @@
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use softmax_core::simd::with_default_mode;
 
 /// A function of `_fallback.py`, kept once it was found.
 pub struct Function {
@@ -30,7 +31,8 @@ impl Function {
                 self.found.get_or_init(py, || function)
             }
         };
-        function.bind(py).call1((value, argument))
+        // NumPy's conversions obey the caller's floating-point mode.
+        with_default_mode(|| function.bind(py).call1((value, argument)))
     }
 }
 

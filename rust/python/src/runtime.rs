@@ -98,7 +98,7 @@ pub fn get_num_threads() -> PyResult<usize> {
 /// Returns
 /// -------
 /// str
-///     ``"avx512"``, ``"avx2"`` or ``"portable"``: the best that this CPU has, or what the environment
+///     ``"avx512"``, ``"avx2"``, ``"neon"`` or ``"portable"``: the best that this CPU has, or what the environment
 ///     variable ``SOFTMAX_RS_SIMD`` lowers it to.
 ///
 /// Raises
@@ -109,7 +109,7 @@ pub fn get_num_threads() -> PyResult<usize> {
 /// Examples
 /// --------
 /// >>> import softmax_rs
-/// >>> softmax_rs.simd_level() in {"avx512", "avx2", "portable"}
+/// >>> softmax_rs.simd_level() in {"avx512", "avx2", "neon", "portable"}
 /// True
 #[pyfunction]
 pub fn simd_level() -> PyResult<&'static str> {

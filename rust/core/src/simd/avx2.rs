@@ -2,8 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::avx512::{memory, methods};
-use super::{Isa, Level, Simd};
+use super::{Isa, Level, Simd, memory, methods};
 
 /// Proof that the CPU has AVX2, FMA and F16C.
 #[derive(Clone, Copy)]

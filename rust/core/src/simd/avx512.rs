@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Isa, Level, Simd};
+use super::{Isa, Level, Simd, memory, methods};
 
 /// Proof that the CPU has AVX-512 F, BW, DQ and VL, FMA and F16C.
 #[derive(Clone, Copy)]
@@ -16,30 +16,6 @@ impl Avx512 {
         Self(())
     }
 }
-
-/// Every body below is an intrinsic whose instructions the token proves to be there, or a memory access that the
-/// caller vouches for.
-macro_rules! methods {
-    ($($(#[$doc:meta])* fn $name:ident($($arg:ident: $type:ty),*) $(-> $out:ty)? = $body:expr;)*) => {$(
-        $(#[$doc])*
-        #[inline(always)]
-        #[allow(unused_unsafe, reason = "masks are plain integers: no instruction to prove")]
-        fn $name(self, $($arg: $type),*) $(-> $out)? {
-            // SAFETY: `self` proves that the CPU has the instructions.
-            unsafe { $body }
-        }
-    )*};
-}
-macro_rules! memory {
-    ($(fn $name:ident($($arg:ident: $type:ty),*) $(-> $out:ty)? = $body:expr;)*) => {$(
-        #[inline(always)]
-        unsafe fn $name(self, $($arg: $type),*) $(-> $out)? {
-            // SAFETY: `self` proves the instructions, the caller vouches for the memory.
-            unsafe { $body }
-        }
-    )*};
-}
-pub(super) use {memory, methods};
 
 /// The first `n` of 16 bits.
 #[inline(always)]

@@ -281,6 +281,7 @@ impl Float for f32 {
     }
     #[inline(always)]
     fn enter<S: Isa, K: Kernel<Self>>(s: S, kernel: K) -> K::Out {
+        super::level::note(S::LEVEL);
         kernel.run(s)
     }
     #[inline(always)]
@@ -426,6 +427,7 @@ impl Float for f64 {
     }
     #[inline(always)]
     fn enter<S: Isa, K: Kernel<Self>>(s: S, kernel: K) -> K::Out {
+        super::level::note(S::LEVEL);
         kernel.run(s)
     }
     #[inline(always)]

@@ -1,5 +1,7 @@
 //! Which instruction sets there are, which one this CPU gets, and the one place where code is compiled for them.
 
+#[cfg(debug_assertions)]
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::{Float, Isa, Simd, portable::Portable};
@@ -22,12 +24,14 @@ pub enum Level {
     Avx2,
     /// AVX-512 F, BW, DQ, VL.
     Avx512,
+    /// NEON with fused multiply-add: every AArch64 has it.
+    Neon,
 }
 
 /// The levels beyond the portable one. From each row's list of features both the detection and the
 /// `#[target_feature]` are made. (The names are those of `rustc --print target-features`.)
 macro_rules! targets {
-    ($($level:ident, $name:literal, $arch:literal, $token:path => [$($feature:tt),+];)*) => {
+    ($($level:ident, $name:literal, $arch:literal, $detected:ident, $token:path => [$($feature:tt),+];)*) => {
         impl Level {
             /// The name that `SOFTMAX_RS_SIMD` takes.
             pub const fn name(self) -> &'static str {
@@ -46,7 +50,7 @@ macro_rules! targets {
                     Self::Portable => true,
                     $(
                         #[cfg(target_arch = $arch)]
-                        Self::$level => $(std::arch::is_x86_feature_detected!($feature))&&+,
+                        Self::$level => $(std::arch::$detected!($feature))&&+,
                         #[cfg(not(target_arch = $arch))]
                         Self::$level => false,
                     )*
@@ -122,9 +126,31 @@ macro_rules! targets {
 }
 
 targets! {
-    Avx2, "avx2", "x86_64", super::avx2::Avx2 => ["avx2", "fma", "f16c"];
-    Avx512, "avx512", "x86_64", super::avx512::Avx512
+    Avx2, "avx2", "x86_64", is_x86_feature_detected, super::avx2::Avx2 => ["avx2", "fma", "f16c"];
+    Avx512, "avx512", "x86_64", is_x86_feature_detected, super::avx512::Avx512
         => ["avx512f", "avx512bw", "avx512dq", "avx512vl", "avx2", "fma", "f16c"];
+    Neon, "neon", "aarch64", is_aarch64_feature_detected, super::neon::Neon => ["neon"];
+}
+
+#[cfg(debug_assertions)]
+thread_local! {
+    static ENTERED: [Cell<u64>; Level::ALL.len()] = const { [const { Cell::new(0) }; Level::ALL.len()] };
+}
+
+/// Counts an entry into code of this level: from that code itself, so that the tests can tell what ran from what was
+/// asked for.
+#[inline(always)]
+pub(super) fn note(level: Level) {
+    #[cfg(debug_assertions)]
+    ENTERED.with(|counts| counts[level as usize].set(counts[level as usize].get() + 1));
+    #[cfg(not(debug_assertions))]
+    let _ = level;
+}
+
+/// How often this thread has entered code of the level.
+#[cfg(debug_assertions)]
+pub(crate) fn entered(level: Level) -> u64 {
+    ENTERED.with(|counts| counts[level as usize].get())
 }
 
 /// A level that this CPU was found to have.

@@ -1,7 +1,7 @@
 //! Vectors: one trait that says what an instruction set must do, one wrapper that makes it readable.
 //!
-//! Every level has the same *virtual width*, 16 float32 or 8 float64: one AVX-512 register, two of AVX2, an array in
-//! portable code. Algorithms are written once on `Vector`; since lanes mean the same everywhere, so do the bits of
+//! Every level has the same *virtual width*, 16 float32 or 8 float64: one AVX-512 register, two of AVX2, four of NEON, an
+//! array in portable code. Algorithms are written once on `Vector`; since lanes mean the same everywhere, so do the bits of
 //! the results (the portable level apart, which has no fused multiply-add).
 //!
 //! A value of a level's type is the proof that the CPU has its instructions: it is made in `level` only, after
@@ -15,14 +15,45 @@ mod avx512;
 mod float;
 mod level;
 mod mode;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod portable;
 
 use std::ops::{Add, Mul, Sub};
 
 pub(crate) use float::{Float, pow2, two_sum};
 pub use level::Level;
+#[cfg(debug_assertions)]
+pub(crate) use level::entered;
 pub(crate) use level::{Kernel, Supported, active, plain, supported};
-pub(crate) use mode::with_default_mode;
+pub use mode::with_default_mode;
+
+/// The methods of a level: every body is an intrinsic whose instructions the token proves to be there ...
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+macro_rules! methods {
+    ($($(#[$doc:meta])* fn $name:ident($($arg:ident: $type:ty),*) $(-> $out:ty)? = $body:expr;)*) => {$(
+        $(#[$doc])*
+        #[inline(always)]
+        #[allow(unused_unsafe, reason = "masks are plain integers: no instruction to prove")]
+        fn $name(self, $($arg: $type),*) $(-> $out)? {
+            // SAFETY: `self` proves that the CPU has the instructions.
+            unsafe { $body }
+        }
+    )*};
+}
+/// ... or a memory access that the caller vouches for.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+macro_rules! memory {
+    ($(fn $name:ident($($arg:ident: $type:ty),*) $(-> $out:ty)? = $body:expr;)*) => {$(
+        #[inline(always)]
+        unsafe fn $name(self, $($arg: $type),*) $(-> $out)? {
+            // SAFETY: `self` proves the instructions, the caller vouches for the memory.
+            unsafe { $body }
+        }
+    )*};
+}
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+use {memory, methods};
 
 /// An instruction set acting on lanes of `T`.
 ///

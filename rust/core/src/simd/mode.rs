@@ -7,16 +7,31 @@
 use arch::{DEFAULT, FLAGS, Mode, read, write};
 
 /// Runs `f` in the default mode (round to nearest even, subnormal numbers kept, no traps) and leaves the register as
-/// found, the records of exceptions included.
+/// found. On x86-64 that register holds the records of exceptions too; those of AArch64 are in another one, and what `f`
+/// raised stays in them.
 #[inline(always)]
-pub(crate) fn with_default_mode<R>(f: impl FnOnce() -> R) -> R {
+pub fn with_default_mode<R>(f: impl FnOnce() -> R) -> R {
     let found = read();
-    let _restore = Restore(found);
     // The exception flags are records, not modes.
-    if found & !FLAGS != DEFAULT {
-        write(DEFAULT);
+    if found & !FLAGS == DEFAULT {
+        let _restore = Restore(found);
+        return f();
     }
-    f()
+    switched(found, f)
+}
+
+/// The rare case. `f` is a function of its own here: in one piece with the switches the compiler, which knows of no modes,
+/// might compute a part of it before the first or after the second.
+#[cold]
+#[inline(never)]
+fn switched<R>(found: Mode, f: impl FnOnce() -> R) -> R {
+    #[inline(never)]
+    fn apart<R>(f: impl FnOnce() -> R) -> R {
+        f()
+    }
+    let _restore = Restore(found);
+    write(DEFAULT);
+    apart(f)
 }
 
 /// Puts the register back, also when a panic unwinds.

@@ -4,7 +4,7 @@
 use softmax_core::simd::Level;
 use softmax_core::{Array, Dtype, NoControl, Op, Problem, Temperature, run_at};
 
-use super::encode;
+use super::{encode, mode};
 
 /// Bytes around every buffer that no one may write to.
 const MARGIN: usize = 192;
@@ -352,7 +352,7 @@ impl Layout {
         };
         // SAFETY: the strides stay within buffers that live until after the call; `out` is `x` or a buffer of its own, and
         // its elements are apart; temperatures come from the tests, positive and finite.
-        let done = unsafe { run_at(case.level, &problem, &NoControl) };
+        let done = mode::call(|| unsafe { run_at(case.level, &problem, &NoControl) });
         assert_eq!(done, Ok(()), "{}", self.describe(case));
 
         assert!(
@@ -423,7 +423,7 @@ fn canary_bytes(at: usize) -> [u8; 8] {
     std::array::from_fn(|i| canary(at + i))
 }
 
-fn put(memory: &mut [u8], at: usize, bits: u64, size: usize, swapped: bool) {
+pub fn put(memory: &mut [u8], at: usize, bits: u64, size: usize, swapped: bool) {
     let to = &mut memory[at..at + size];
     match size {
         2 => to.copy_from_slice(&(bits as u16).to_ne_bytes()),
@@ -435,7 +435,7 @@ fn put(memory: &mut [u8], at: usize, bits: u64, size: usize, swapped: bool) {
     }
 }
 
-fn get(memory: &[u8], at: usize, size: usize) -> u64 {
+pub fn get(memory: &[u8], at: usize, size: usize) -> u64 {
     let bytes = |i: usize| memory[at + i];
     match size {
         2 => u64::from(u16::from_ne_bytes(std::array::from_fn(bytes))),

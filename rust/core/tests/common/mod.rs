@@ -3,14 +3,18 @@
 
 #![allow(dead_code, reason = "each test file is a crate of its own and uses a part of this")]
 
+pub mod corpus;
 pub mod elementary;
+pub mod every;
 pub mod layout;
+pub mod mode;
 pub mod reference;
 
 use std::fmt::Write as _;
 use std::io::Write as _;
 
-use softmax_core::{Dtype, Op};
+use softmax_core::simd::Level;
+use softmax_core::{Dtype, Op, probe};
 
 /// The forward functions; the errors of the others are the Python tests' business, which run at every level.
 pub const OPS: [Op; 3] = [Op::Softmax, Op::LogSoftmax, Op::LogSumExp];
@@ -57,6 +61,43 @@ pub fn table(rows: &[Vec<String>]) -> String {
         text.push('\n');
     }
     text
+}
+
+/// Every level there is, on whatever architecture.
+pub const LEVELS: [Level; 4] = [Level::Portable, Level::Avx2, Level::Avx512, Level::Neon];
+
+/// Whether `run` entered code of the level: what was asked for and what ran may be two things. (Always, where that is not
+/// counted.)
+///
+/// # Panics
+/// If code of another level ran, the portable one aside: every level does rare rows with it.
+pub fn entered(level: Level, run: impl FnOnce()) -> bool {
+    let counts = || LEVELS.map(probe::entered);
+    let before = counts();
+    run();
+    let after = counts();
+    for (other, (before, after)) in LEVELS.into_iter().zip(before.into_iter().zip(after)) {
+        let may_run = other == level || other == Level::Portable;
+        assert!(may_run || before == after, "{} ran, not {}", other.name(), level.name());
+    }
+    let index = LEVELS.into_iter().position(|l| l == level).expect("one of them");
+    before[index].is_none() || after[index] > before[index]
+}
+
+/// Emulators are some fifty times slower than CPUs: with `SOFTMAX_RS_TEST_SHARE=10` a test takes every tenth of its cases.
+pub fn share() -> usize {
+    let value = std::env::var("SOFTMAX_RS_TEST_SHARE").unwrap_or_else(|_| "1".to_owned());
+    value.parse().expect("SOFTMAX_RS_TEST_SHARE is a positive integer")
+}
+
+/// The share of these cases, one at least; other ones for another `which`.
+pub fn thinned<T: Copy>(cases: &[T], which: usize) -> Vec<T> {
+    let share = share().min(cases.len().max(1));
+    let taken = cases
+        .iter()
+        .enumerate()
+        .filter(|(i, _)| (i + which).is_multiple_of(share));
+    taken.map(|(_, &case)| case).collect()
 }
 
 /// splitmix64 (Steele, Lea and Flood 2014): five lines, the same numbers for ever, no dependency.

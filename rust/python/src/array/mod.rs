@@ -36,6 +36,7 @@ use numpy::npyffi::{
 use numpy::{PyArrayDescr, PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::intern;
 use pyo3::prelude::*;
+use softmax_core::simd::with_default_mode;
 use softmax_core::{Array as Operand, Dtype};
 
 use crate::error;
@@ -274,12 +275,14 @@ impl<'py> Array<'py> {
         // SAFETY: new memory, in C order and aligned, for that many elements of the dtype; nobody else knows it.
         unsafe {
             let start = (*self.fields()).data;
-            for (i, &value) in values.iter().enumerate() {
-                match dtype {
-                    Dtype::F32 => start.cast::<f32>().add(i).write(value as f32),
-                    _ => start.cast::<f64>().add(i).write(value),
+            with_default_mode(|| {
+                for (i, &value) in values.iter().enumerate() {
+                    match dtype {
+                        Dtype::F32 => start.cast::<f32>().add(i).write(value as f32),
+                        _ => start.cast::<f64>().add(i).write(value),
+                    }
                 }
-            }
+            });
         }
         self.into_result()
     }
@@ -295,7 +298,7 @@ impl<'py> Array<'py> {
         if values.try_reserve_exact(count(&layout.shape)).is_err() {
             return Some(Err(error::memory()));
         }
-        for_each(&layout.shape, &layout.strides, 0, &mut |offset| {
+        let mut copy = |offset| {
             let p = layout.ptr.wrapping_offset(offset);
             // SAFETY: an element of a live array; no Python code has run since its layout was read, in this function.
             values.push(unsafe {
@@ -304,7 +307,8 @@ impl<'py> Array<'py> {
                     _ => p.cast::<f64>().read_unaligned(),
                 }
             });
-        });
+        };
+        with_default_mode(|| for_each(&layout.shape, &layout.strides, 0, &mut copy));
         let shape = layout.shape;
         Some(Ok(Numbers::Many(Box::new(Block { shape, values }))))
     }
