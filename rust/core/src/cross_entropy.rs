@@ -141,6 +141,8 @@ pub unsafe fn cross_entropy_at(
     simd::with_default_mode(|| unsafe { run(level, call, control) })
 }
 
+/// (A function of its own: the switch of modes has its body twice.)
+#[inline(never)]
 unsafe fn run(level: simd::Supported, call: &CrossEntropy<'_>, control: &dyn Control) -> Result<Loss, Fault> {
     let ndim = call.shape.len();
     let n = call.shape[call.axis];

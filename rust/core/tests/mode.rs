@@ -6,7 +6,7 @@ mod common;
 
 use common::every::{Function, Place};
 use common::mode::{self, MODES};
-use common::{DTYPES, LEVELS, corpus, entered, report};
+use common::{DTYPES, LEVELS, corpus, entered, report, share};
 use softmax_core::parallel;
 use softmax_core::simd::Level;
 
@@ -26,8 +26,14 @@ fn the_mode_changes_no_bit_and_is_left_as_found() {
             for (s, (rows, n)) in shapes.into_iter().enumerate() {
                 let x = corpus::rows(dtype, rows, n);
                 let one = [MODES[(f + d + s) % MODES.len()]];
+                let modes = match s {
+                    0 => &MODES[..],
+                    // Of a share, large arrays of one dtype.
+                    _ if share() > 1 && (d + s) % DTYPES.len() != f % DTYPES.len() => &[],
+                    _ => &one,
+                };
                 for level in Level::all_supported() {
-                    for (m, &found) in if s == 0 { &MODES[..] } else { &one }.iter().enumerate() {
+                    for (m, &found) in modes.iter().enumerate() {
                         let temperature = if m % 2 == 1 && function.has_temperature() {
                             0.7
                         } else {

@@ -59,9 +59,25 @@ pub(crate) unsafe fn run(
     details: &Details<'_>,
     control: &dyn Control,
 ) -> Result<(), Error> {
-    let unit = matches!(problem.temperature, Temperature::One(t) if t == 1.0);
     // The constants of a temperature are computed here, outside of any kernel.
-    with_default_mode(|| match problem.out.dtype {
+    // SAFETY: passed on.
+    with_default_mode(|| unsafe { visit(level, kernel, problem, details, control) })
+}
+
+/// (A function of its own: the switch of modes has its body twice.)
+///
+/// # Safety
+/// As for [`run`].
+#[inline(never)]
+unsafe fn visit(
+    level: Supported,
+    kernel: ops::Kernel,
+    problem: &Problem<'_>,
+    details: &Details<'_>,
+    control: &dyn Control,
+) -> Result<(), Error> {
+    let unit = matches!(problem.temperature, Temperature::One(t) if t == 1.0);
+    match problem.out.dtype {
         Dtype::F64 => kernel.visit(
             unit,
             Run::<f64> {
@@ -82,7 +98,7 @@ pub(crate) unsafe fn run(
                 float: PhantomData,
             },
         ),
-    })
+    }
 }
 
 /// A valid problem whose arithmetic runs in `T`.
