@@ -49,6 +49,11 @@ def start(seconds, work):
 
 def forked(work, seconds=20):
     return start(seconds, work)()
+
+def fork_often(times, work):
+    for i in range(times):
+        code = forked(work)
+        assert code == 0, f"child {i}: {code}"
 """
 
 START = f"""{PARENT}
@@ -68,8 +73,7 @@ assert right()
 
 def test_many_forks():
     """Children in turn, each computing on its own new threads; the parent goes on as before."""
-    code = "codes = [forked(right) for _ in range(int(sys.argv[1]))]\nassert not any(codes), codes\nassert right()\n"
-    run(START + code, str(FORKS))
+    run(START + "fork_often(int(sys.argv[1]), right)\nassert right()\n", str(FORKS))
     print(f"\n{FORKS} forks after parallel calls, 0 hung")
 
 
@@ -79,8 +83,7 @@ def test_child_of_a_child():
 def again(depth):
     return right() and (depth == 0 or forked(lambda: again(depth - 1), 5 * depth) == 0) and right()
 
-codes = [forked(lambda: again(3)) for _ in range(int(sys.argv[1]))]
-assert not any(codes), codes
+fork_often(int(sys.argv[1]), lambda: again(3))
 """
     run(START + code, str(FORKS // 10))
 
@@ -99,13 +102,12 @@ def busy(call):
 workers = [threading.Thread(target=busy, args=(made[name],)) for name in ("softmax", "one row")]
 for worker in workers:
     worker.start()
-codes = [forked(right) for _ in range(int(sys.argv[1]))]
+fork_often(int(sys.argv[1]), right)
 calls_meanwhile = len(entered)
 stop.set()
 for worker in workers:
     worker.join()
-assert not any(codes), codes
-assert calls_meanwhile > 2 * len(codes), "the threads were hardly inside of a call"
+assert calls_meanwhile > 2 * int(sys.argv[1]), "the threads were hardly inside of a call"
 assert right()
 """
     run(START + code, str(FORKS))
@@ -155,7 +157,7 @@ def test_before_the_first_call():
 def fresh():
     return all(len(bits(call())) for call in made.values())
 
-assert [forked(fresh) for _ in range(5)] == [0] * 5
+fork_often(5, fresh)
 assert fresh()
 """
     run(PARENT + code)
