@@ -59,8 +59,7 @@ def fork_often(times, work):
 START = f"""{PARENT}
 want = {{name: bits(call()) for name, call in made.items()}}
 if sys.platform == "linux":
-    names = [open(f"/proc/self/task/{{task}}/comm").read() for task in os.listdir("/proc/self/task")]
-    assert any(name.startswith("softmax-rs") for name in names), names
+    assert len(os.listdir("/proc/self/task")) == 4, "no threads were started"
 
 def right():
     wrong = [name for name, call in made.items() if bits(call()) != want[name]]
@@ -99,7 +98,7 @@ def busy(call):
         call()
         entered.append(1)
 
-workers = [threading.Thread(target=busy, args=(made[name],)) for name in ("softmax", "one row")]
+workers = [threading.Thread(target=busy, args=(made[n],), daemon=True) for n in ("softmax", "one row")]
 for worker in workers:
     worker.start()
 fork_often(int(sys.argv[1]), right)
