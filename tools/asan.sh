@@ -46,7 +46,8 @@ build_python() {
     cp "$target/$host/release/lib_softmax_rs.so" "$target/site/softmax_rs/_softmax_rs.abi3.so"
 }
 
-# Python itself is not instrumented, so the runtime has to be there before it.
+# Python itself is not instrumented, so the runtime has to be there before it. (--capture=sys leaves standard error to it:
+# a report is followed by the end of the process.)
 python_() {
     PYTHONPATH=$target/site LD_PRELOAD=$(gcc -print-file-name=libasan.so) "$python" "$@"
 }
@@ -55,7 +56,7 @@ python() {
     echo '==> AddressSanitizer: Python tests about memory'
     build_python
     python_ -c "import softmax_rs; assert 'asan' in softmax_rs.__file__, softmax_rs.__file__; print(softmax_rs.__file__)"
-    python_ -m pytest -p no:cacheprovider -q "${tests[@]}" -k "$unwanted" "$@"
+    python_ -m pytest -p no:cacheprovider --capture=sys -q "${tests[@]}" -k "$unwanted" "$@"
 }
 
 [ $# -gt 0 ] || set -- rust python
