@@ -569,7 +569,7 @@ const fn is_float(dtype: Dtype) -> bool {
 
 /// Lengths for what is slow to lay out: all about the widths of vectors and tiles, and some of the others.
 const fn is_wanted(n: &usize) -> bool {
-    *n <= 36 || *n % 16 <= 1 || *n % 11 == 0
+    *n <= 36 || *n % 16 <= 1 || n.is_multiple_of(11)
 }
 
 /// A number as memory of any dtype holds it.
