@@ -135,7 +135,7 @@ fuzz: $(call group,test) $(PACKAGE) | rust ## fuzz the Rust core, then the Pytho
 	tools/fuzz.sh $(or $(SECONDS),60)
 
 long: $(call group,test) $(PACKAGE) ## the Python tests that draw at random, with ten to hundred times the cases; hours
-	HYPOTHESIS_PROFILE=long $(PY) -m pytest $(or $(ARGS),tests/test_views.py tests/test_mutation.py tests/test_huge.py tests/test_properties.py tests/test_fuzz.py)
+	HYPOTHESIS_PROFILE=long $(PY) -m pytest $(or $(ARGS),tests/test_views.py tests/test_out.py tests/test_mutation.py tests/test_huge.py tests/test_properties.py tests/test_fuzz.py)
 
 wheel: $(call group,build) | rust ## build a release wheel and the source distribution into dist/
 	rm -rf dist

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from catalogue import ELEMENTS, WITH_OUT, WITH_TEMPERATURE, WITH_WHERE
+from effort import cases
 from memory import LAYOUTS, Subclass, axes_of, fill_of, overlaps_itself, swapped
 from ulps import FLOAT16, FLOAT32, FLOAT64, FLOATS, assert_same_bits
 
@@ -112,7 +113,7 @@ def views(rng, room, dtype, itemsize):
 def test_partial_overlap(f, dtype, rng):
     """Random views of one buffer, many times: as if out were elsewhere, and nothing but out changes."""
     overlapping = 0
-    for case in range(1500 if len(f.names) == 1 else 500):
+    for case in range(cases(1500, 5000) if len(f.names) == 1 else cases(500, 1700)):
         pool = rng.normal(0, 3, 400 // dtype.itemsize + 150).astype(dtype)
         room = pool.view(np.uint8)
         shape, view = views(rng, room, dtype, dtype.itemsize)
