@@ -7,7 +7,9 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 VARIABLES = ("SOFTMAX_RS_NUM_THREADS", "RAYON_NUM_THREADS", "OMP_NUM_THREADS", "SOFTMAX_RS_SIMD")
-TIMEOUT = 120  # seconds until a child counts as hung: many times what it needs
+# The settings of a long run (minutes), the one that Hypothesis has too: `make endurance`.
+LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
+TIMEOUT = 3600 if LONG else 120  # seconds until a child counts as hung: many times what it needs
 
 
 def run(code, *arguments, expect_success=True, **environment):
