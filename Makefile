@@ -17,7 +17,7 @@
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .SUFFIXES:
-.PHONY: help bench bench-compare bench-proof dashboard chart instructions instructions-update demo test test-rust test-python check check-rust check-python check-docs docs figures exhaustive wheel fmt clean rust FORCE
+.PHONY: help bench endurance stress supply-chain wheel-manylinux bench-compare bench-proof dashboard chart instructions instructions-update demo test test-rust test-python check check-rust check-python check-docs docs figures exhaustive wheel fmt clean rust FORCE
 
 # What an outer environment may set and what would lead another Python, or pip, elsewhere.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV CONDA_PREFIX PIP_USER PIP_TARGET PIP_PREFIX PIP_REQUIRE_VIRTUALENV
@@ -35,6 +35,9 @@ SOURCES_SUM := $(call sum,Cargo.toml Cargo.lock pyproject.toml README.md LICENSE
 PACKAGE := .venv/stamps/package-$(SOURCES_SUM)
 group = .venv/stamps/group-$(1)-$(GROUPS_SUM)
 DASHBOARD := .venv/stamps/dashboard-$(GROUPS_SUM)
+# What a wheel depends on besides its sources: the paths of its builder (in the messages of panics) and the time.
+REPRODUCIBLE = SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct 2>/dev/null || echo 946684800) \
+	RUSTFLAGS="--remap-path-prefix=$(CURDIR)=/softmax-rs --remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}=/cargo"
 PINNED := $(if $(shell command -v taskset),taskset -c 0)
 
 help: ## list the verbs
@@ -106,9 +109,22 @@ figures: $(call group,figures) $(PACKAGE) ## draw the figures of the documentati
 exhaustive: | rust ## check exp on every float32 of its range: minutes
 	cargo test --release $(LOCKED) -p softmax-core --test codegen --test exhaustive -- --include-ignored --nocapture --test-threads=1
 
+endurance: $(call group,test) $(PACKAGE) ## the tests of the process at full length (1000 forks, 10^7 calls): a quarter of an hour
+	HYPOTHESIS_PROFILE=long $(PY) -m pytest -s tests/test_fork.py tests/test_process.py tests/test_signals.py tests/test_memory_limits.py $(ARGS)
+
+stress: $(call group,test) $(PACKAGE) ## 16 Python threads, mixed calls, every result compared (SECONDS=60, ARGS="--threads 4")
+	$(PY) benches/stress.py --seconds $(or $(SECONDS),60) $(ARGS)
+
+supply-chain: $(call group,build) | rust ## licences and sources of dependencies, a build without network, two equal wheels: minutes
+	.ci/supply-chain
+
 wheel: $(call group,build) | rust ## build a release wheel and the source distribution into dist/
 	rm -rf dist
-	$(PY) -m maturin build --release $(LOCKED) --interpreter $(PY) --sdist --out dist
+	$(REPRODUCIBLE) $(PY) -m maturin build --release $(LOCKED) --compression-level 9 --interpreter $(PY) --sdist --out dist
+
+wheel-manylinux: $(call group,release) | rust ## build a release wheel for every Linux with glibc >= 2.17 into dist/, with zig as the linker
+	rm -rf dist
+	PATH="$(CURDIR)/.venv/bin:$$PATH" $(REPRODUCIBLE) $(PY) -m maturin build --release --locked --compression-level 9 --interpreter $(PY) --zig --compatibility manylinux2014 --out dist
 
 fmt: $(call group,check) | rust ## format all sources
 	cargo fmt --all
