@@ -45,7 +45,12 @@ impl<const TEMPERATURE: bool> RowOp for SoftmaxBackward<TEMPERATURE> {
     fn finish<S: Simd<T>, T: Float>(self, p: &Params<Vector<S, T>>, y: Vector<S, T>, b: Vector<S, T>) -> Vector<S, T> {
         // (Probabilities may be subnormal, where a product with them loses digits: 1 / T comes first.)
         let v = (b - p[0]) - p[1];
-        y * if TEMPERATURE { v.mul_add(p[2], v * p[3]) } else { v }
+        if !TEMPERATURE {
+            return y * v;
+        }
+        // (An infinite number has no low part: it comes out as at a temperature of 1.)
+        let low = v * p[3];
+        y * v.mul_add(p[2], low.select(low.equal(low), Vector::zero(y.1)))
     }
 }
 

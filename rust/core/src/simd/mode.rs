@@ -4,6 +4,8 @@
 //! it. The mode is switched around a whole kernel by inline assembly, because Rust assumes the default mode in all code
 //! that it compiles: the switch puts that assumption right.
 
+use std::hint::black_box;
+
 use arch::{DEFAULT, FLAGS, Mode, read, write};
 
 /// Runs `f` in the default mode (round to nearest even, subnormal numbers kept, no traps) and leaves the register as
@@ -20,8 +22,8 @@ pub fn with_default_mode<R>(f: impl FnOnce() -> R) -> R {
     switched(found, f)
 }
 
-/// The rare case. `f` is a function of its own here: in one piece with the switches the compiler, which knows of no modes,
-/// might compute a part of it before the first or after the second.
+/// The rare case. The compiler knows of no modes: of what it can see through it might compute a part before the first
+/// switch or after the second. So `f` is a function of its own here, and what goes in and comes out is hidden.
 #[cold]
 #[inline(never)]
 fn switched<R>(found: Mode, f: impl FnOnce() -> R) -> R {
@@ -31,7 +33,7 @@ fn switched<R>(found: Mode, f: impl FnOnce() -> R) -> R {
     }
     let _restore = Restore(found);
     write(DEFAULT);
-    apart(f)
+    black_box(apart(black_box(f)))
 }
 
 /// Puts the register back, also when a panic unwinds.
