@@ -16,9 +16,9 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyCapsule;
 
-/// Results of fewer bytes come from NumPy's allocator: up to this size malloc itself keeps what is freed (glibc's largest
-/// threshold for memory of its own is the same), and to mark 4 KiB pages as free costs as much as a copy.
-const LARGE: usize = 32 << 20;
+/// Results of fewer bytes come from NumPy's allocator: what is much smaller than 32 MiB, its largest threshold, glibc's
+/// malloc keeps by itself when it is freed.
+const LARGE: usize = 16 << 20;
 /// Large memory is asked for in huge pages, as NumPy does.
 const HUGE_PAGE: usize = 2 << 20;
 /// What lies before an array's bytes: the header, and room that keeps them aligned to a cache line.
