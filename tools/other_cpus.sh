@@ -57,12 +57,12 @@ arm_rustc() {
 }
 
 has_arm() {
-    [ -n "$(arm_rustc)" ] && command -v $ARM_GCC >/dev/null && command -v qemu-aarch64 >/dev/null && [ -d $ARM_ROOT ]
+    [ -n "$(arm_rustc)" ] && command -v $ARM_GCC >/dev/null && command -v qemu-aarch64 >/dev/null && [ -e $ARM_ROOT/lib/Scrt1.o ]
 }
 
 aarch64() {
     # rustc-web: Debian's newest compiler, kept current in the stable releases for its browsers.
-    has_arm || install 'aarch64 (NEON)' rustc-web libstd-rust-web-dev:arm64 gcc-aarch64-linux-gnu qemu-user libc6:arm64 libgcc-s1:arm64
+    has_arm || install 'aarch64 (NEON)' rustc-web libstd-rust-web-dev:arm64 gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
     has_arm || not_run 'aarch64 (NEON)' 'there is no Rust standard library, linker or emulator for it'
     # A target folder of its own: another compiler would have all else built anew.
     export RUSTC CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/other-cpus
