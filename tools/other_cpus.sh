@@ -19,8 +19,9 @@ readonly TESTS=(
 )
 readonly ARM=aarch64-unknown-linux-gnu
 readonly ARM_GCC=aarch64-linux-gnu-gcc
-# Where the cross compiler's packages keep the C library.
-readonly ARM_ROOT=/usr/aarch64-linux-gnu
+# What a program is linked with, from the cross compiler's packages; and what it runs with, from the architecture's own: the
+# former's C library (2.36-8) hangs under qemu 7.2 as soon as a thread is made.
+readonly ARM_OBJECT=/usr/aarch64-linux-gnu/lib/Scrt1.o ARM_LOADER=/lib/ld-linux-aarch64.so.1
 locked=()
 [ -z "${CI:-}" ] || locked=(--locked)
 
@@ -57,18 +58,20 @@ arm_rustc() {
 }
 
 has_arm() {
-    [ -n "$(arm_rustc)" ] && command -v $ARM_GCC >/dev/null && command -v qemu-aarch64 >/dev/null && [ -e $ARM_ROOT/lib/Scrt1.o ]
+    [ -n "$(arm_rustc)" ] && command -v $ARM_GCC >/dev/null && command -v qemu-aarch64 >/dev/null &&
+        [ -e $ARM_OBJECT ] && [ -e $ARM_LOADER ]
 }
 
 aarch64() {
     # rustc-web: Debian's newest compiler, kept current in the stable releases for its browsers.
-    has_arm || install 'aarch64 (NEON)' rustc-web libstd-rust-web-dev:arm64 gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
+    has_arm || install 'aarch64 (NEON)' rustc-web libstd-rust-web-dev:arm64 gcc-aarch64-linux-gnu libc6-dev-arm64-cross \
+        qemu-user libc6:arm64 libgcc-s1:arm64
     has_arm || not_run 'aarch64 (NEON)' 'there is no Rust standard library, linker or emulator for it'
     # A target folder of its own: another compiler would have all else built anew.
     export RUSTC CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/other-cpus
     RUSTC=$(arm_rustc)
     export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=$ARM_GCC
-    export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64 -L $ARM_ROOT"
+    export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64 -L /"
     echo "==> Rust tests on aarch64 (NEON), emulated; $("$RUSTC" --version)"
     SOFTMAX_RS_TEST_LEVELS=portable,neon cargo test "${locked[@]}" -p softmax-core --target $ARM "${TESTS[@]}"
 }
