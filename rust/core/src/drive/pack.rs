@@ -362,7 +362,13 @@ unsafe fn uncap<T: Stored>(plan: &Plan<'_>, (row, start, len): (Place, usize, us
             let slopes = tanh::softcap_slope(Vector::from_lanes(s, &lanes), limit).to_lanes();
             for i in 0..count {
                 let p = to.add(done + i);
-                *p = T::from_f64((*p).to_f64() * slopes.0[i]);
+                let derivative = (*p).to_f64() * slopes.0[i];
+                // The slope of a NaN has that one's payload, and infinity times 0 a sign that differs between processors.
+                *p = if derivative.is_nan() {
+                    T::NAN
+                } else {
+                    T::from_f64(derivative)
+                };
             }
         }
     }
