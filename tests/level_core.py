@@ -104,6 +104,9 @@ def golden():
                     logits = x if axis == -1 else np.asfortranarray(x).T
                     got = way(*way.arguments(Integers(n), logits, axis), axis=axis)
                     for result in got:
+                        nans = ulps.bits(result)[np.isnan(result.astype(float))]
+                        odd = nans[nans != ulps.bits(np.array(np.nan, result.dtype))]
+                        assert odd.size == 0, f"{way} {dtype} n={n}: a NaN that is not the canonical one: {odd[0]:#x}"
                         digest.update(np.ascontiguousarray(ulps.bits(result)).tobytes())
                     calls += 1
                     if n == 3 and axis == -1:

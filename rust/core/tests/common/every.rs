@@ -72,6 +72,11 @@ impl Function {
         }
     }
 
+    /// Whether losses, as float64, stand behind the derivatives.
+    pub fn has_losses(self) -> bool {
+        matches!(self, Self::CrossEntropy(Derived::Nothing | Derived::Gradient, _))
+    }
+
     /// The bits of the results, a row's after the other's: the derivative, then the loss.
     pub fn run(self, level: Level, dtype: Dtype, n: usize, x: &[u64], temperature: f64, place: Place) -> Vec<u64> {
         let rows = x.len() / n;
