@@ -87,10 +87,10 @@ unsafe impl Simd<f32> for Neon {
 
     memory! {
         fn load(p: *const f32) -> F32 = four!(vld1q_f32, p, 4);
-        // No masked loads here: through memory of our own.
+        // No masked loads here: through memory of our own, as bytes, whose addresses need no alignment.
         fn load_partial(p: *const f32, n: usize, fill: f32) -> F32 = {
             let mut lanes = [fill; 16];
-            ptr::copy_nonoverlapping(p, lanes.as_mut_ptr(), n);
+            ptr::copy_nonoverlapping(p.cast::<u8>(), lanes.as_mut_ptr().cast(), 4 * n);
             four!(vld1q_f32, lanes.as_ptr(), 4)
         };
         fn store(r: F32, p: *mut f32) = {
@@ -103,7 +103,7 @@ unsafe impl Simd<f32> for Neon {
             for i in 0..4 {
                 vst1q_f32(lanes.as_mut_ptr().add(4 * i), r[i]);
             }
-            ptr::copy_nonoverlapping(lanes.as_ptr(), p, n);
+            ptr::copy_nonoverlapping(lanes.as_ptr().cast::<u8>(), p.cast(), 4 * n);
         };
         fn load_tile(rows: &[*const f32; 16], columns: &mut [F32; 4]) = {
             for i in 0..4 {
@@ -182,7 +182,7 @@ unsafe impl Simd<f64> for Neon {
         fn load(p: *const f64) -> F64 = four!(vld1q_f64, p, 2);
         fn load_partial(p: *const f64, n: usize, fill: f64) -> F64 = {
             let mut lanes = [fill; 8];
-            ptr::copy_nonoverlapping(p, lanes.as_mut_ptr(), n);
+            ptr::copy_nonoverlapping(p.cast::<u8>(), lanes.as_mut_ptr().cast(), 8 * n);
             four!(vld1q_f64, lanes.as_ptr(), 2)
         };
         fn store(r: F64, p: *mut f64) = {
@@ -195,7 +195,7 @@ unsafe impl Simd<f64> for Neon {
             for i in 0..4 {
                 vst1q_f64(lanes.as_mut_ptr().add(2 * i), r[i]);
             }
-            ptr::copy_nonoverlapping(lanes.as_ptr(), p, n);
+            ptr::copy_nonoverlapping(lanes.as_ptr().cast::<u8>(), p.cast(), 8 * n);
         };
         fn load_tile(rows: &[*const f64; 16], columns: &mut [F64; 4]) = {
             for i in 0..4 {
