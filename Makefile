@@ -17,7 +17,7 @@
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .SUFFIXES:
-.PHONY: help bench endurance stress supply-chain wheel-manylinux bench-compare bench-proof dashboard chart instructions instructions-update demo test test-rust test-python check check-rust check-python check-docs docs figures exhaustive asan fuzz long test-aarch64 test-old-cpus golden wheel fmt clean rust FORCE
+.PHONY: help demo test test-rust test-python test-aarch64 test-old-cpus golden check check-rust check-python check-docs bench bench-compare bench-proof dashboard chart instructions instructions-update docs figures exhaustive endurance stress asan fuzz long supply-chain wheel wheel-manylinux fmt clean rust FORCE
 
 # What an outer environment may set and what would lead another Python, or pip, elsewhere.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV CONDA_PREFIX PIP_USER PIP_TARGET PIP_PREFIX PIP_REQUIRE_VIRTUALENV

@@ -24,7 +24,7 @@ const HUGE_PAGE: usize = 2 << 20;
 /// What lies before an array's bytes: the header, and room that keeps them aligned to a cache line.
 const HEAD: usize = 64;
 
-/// How many bytes may be kept, unless the environment says something else: two arrays of 2^25 float32.
+/// How many bytes may be kept, unless the environment says something else: enough for 2000 rows of 32000 float32.
 const KEEP_BYTES: usize = 256 << 20;
 const VARIABLE: &str = "SOFTMAX_RS_KEEP_MIB";
 /// How many pieces may be kept.
@@ -47,7 +47,7 @@ struct Kept {
     pieces: [Option<Piece>; PIECES],
 }
 
-// SAFETY: a piece belongs to whoever holds it.
+// SAFETY: what a piece points to is reached by whoever holds the piece, and by no one else.
 unsafe impl Send for Kept {}
 
 /// (Only ever tried: whoever finds it locked does without. So a lock that was held while the process forked does no harm,
@@ -309,8 +309,8 @@ impl Numpy {
     }
 }
 
-/// Runs `make`, which makes one array of this many bytes, so that a large one gets memory that is kept. Where someone
-/// else has a handler of his own in place, his it stays.
+/// Runs `make`, which makes one array of this many bytes, so that a large one gets memory that is kept. Where another
+/// handler than NumPy's own is in place, that one makes the array.
 #[inline]
 pub fn keeping<'py, R>(py: Python<'py>, bytes: usize, make: impl FnOnce() -> PyResult<R>) -> PyResult<R> {
     if bytes < LARGE { make() } else { large(py, make) }
