@@ -76,6 +76,51 @@ impl<S: Simd<T>, T: Float> Group<S, T> {
     }
 }
 
+/// Lane sums that wait to be added to wide lanes. (On AVX2, to convert them one by one amid the exponentials takes an
+/// eighth of the pass: halves have to be shuffled out of registers. From memory they come by themselves.)
+struct Held<S: Simd<T>, T: Float> {
+    groups: [[MaybeUninit<Vector<S, T>>; 1 + SUMS]; HELD],
+    count: usize,
+}
+
+/// How many wait: more than there are in a row of a batch.
+const HELD: usize = 32;
+
+impl<S: Isa + Simd<T>, T: Float> Held<S, T> {
+    #[inline(always)]
+    fn new() -> Self {
+        Self {
+            groups: [[MaybeUninit::uninit(); 1 + SUMS]; HELD],
+            count: 0,
+        }
+    }
+
+    /// Takes the sums of `FIRST..=last`.
+    #[inline(always)]
+    fn hold<const FIRST: usize>(&mut self, s: S, group: &Group<S, T>, last: usize, wide: &mut [T::Wide<S>; 1 + SUMS]) {
+        let all = group.all();
+        for k in FIRST..1 + last {
+            self.groups[self.count][k].write(all[k]);
+        }
+        self.count += 1;
+        if self.count == HELD {
+            self.release::<FIRST>(s, last, wide);
+        }
+    }
+
+    /// Adds them in order.
+    #[inline(always)]
+    fn release<const FIRST: usize>(&mut self, s: S, last: usize, wide: &mut [T::Wide<S>; 1 + SUMS]) {
+        for i in 0..self.count {
+            for k in FIRST..1 + last {
+                // SAFETY: `hold` wrote the first `count`.
+                wide[k] = T::wide_add(s, wide[k], unsafe { self.groups[i][k].assume_init() });
+            }
+        }
+        self.count = 0;
+    }
+}
+
 /// Adds eight lanes pairwise: vector `l` of the eight is lane `l` of several rows.
 #[inline(always)]
 pub(crate) fn add_lanes<S: Isa, T: Float>(mut lanes: [[Vector<S, f64>; 2]; 8]) -> [Vector<S, f64>; 2] {
@@ -329,6 +374,7 @@ pub(crate) mod along {
         let zero = Vector::zero(s);
         let mut others = zero;
         let mut wide = [T::wide_zero(s); 1 + SUMS];
+        let mut held = Held::new();
         let mut j = 0;
         // SAFETY: every access ends at or before n.
         unsafe {
@@ -346,12 +392,10 @@ pub(crate) mod along {
                         kept[i].store(e.add(j + i * lanes));
                     }
                 }
-                let all = group.all();
-                for k in 0..1 + F::SUMS {
-                    wide[k] = T::wide_add(s, wide[k], all[k]);
-                }
+                held.hold::<0>(s, &group, F::SUMS, &mut wide);
                 j += GROUP * lanes;
             }
+            held.release::<0>(s, F::SUMS, &mut wide);
             // At most four vectors more, the last of them in part; two at once, for one after the other would wait for
             // itself.
             let mut group = Group::zero(s);
