@@ -143,7 +143,7 @@ fn terms<S: Simd<T>, T: Float, F: Terms<S, T>, const N: usize>(
     [x, b]: [[Vector<S, T>; N]; 2],
     valid: Option<Mask<S, T>>,
     group: &mut Group<S, T>,
-    others: &mut Vector<S, T>,
+    ties: &mut Vector<S, T>,
 ) -> [Vector<S, T>; N] {
     let mut clamped = x;
     for i in 0..N {
@@ -156,9 +156,9 @@ fn terms<S: Simd<T>, T: Float, F: Terms<S, T>, const N: usize>(
             e[i] = e[i].select(x[i].not_less(exp.floor), Vector::zero(m.1));
         }
         let before = *group;
-        let other = x[i].not_equal(m);
-        *others = others.count(other);
-        group.sum = group.sum.add_where(other, e[i]);
+        let peak = e[i].same(exp.peak[0]);
+        *ties = ties.count(peak);
+        group.sum = group.sum.add_unless(peak, e[i]);
         f.add(&mut group.sums, m, e[i], x[i], b[i]);
         if let Some(valid) = valid
             && i == N - 1
@@ -177,18 +177,18 @@ fn four_terms<S: Isa + Simd<T>, T: Float, F: Terms<S, T>>(
     f: F,
     [x, b]: [[Vector<S, T>; GROUP]; 2],
     group: &mut Group<S, T>,
-    others: &mut Vector<S, T>,
+    ties: &mut Vector<S, T>,
 ) -> [Vector<S, T>; GROUP] {
     let mut e = x;
     match S::INTERLEAVE {
-        4 => e = terms(exp, m, f, [x, b], None, group, others),
+        4 => e = terms(exp, m, f, [x, b], None, group, ties),
         2 => {
-            [e[0], e[1]] = terms(exp, m, f, [[x[0], x[1]], [b[0], b[1]]], None, group, others);
-            [e[2], e[3]] = terms(exp, m, f, [[x[2], x[3]], [b[2], b[3]]], None, group, others);
+            [e[0], e[1]] = terms(exp, m, f, [[x[0], x[1]], [b[0], b[1]]], None, group, ties);
+            [e[2], e[3]] = terms(exp, m, f, [[x[2], x[3]], [b[2], b[3]]], None, group, ties);
         }
         _ => {
             for i in 0..GROUP {
-                [e[i]] = terms(exp, m, f, [[x[i]], [b[i]]], None, group, others);
+                [e[i]] = terms(exp, m, f, [[x[i]], [b[i]]], None, group, ties);
             }
         }
     }
@@ -372,24 +372,20 @@ pub(crate) mod along {
         let exp = &exp.splat(s);
         let lanes = T::LANES;
         let zero = Vector::zero(s);
-        let mut others = zero;
+        let mut ties = zero;
         let mut wide = [T::wide_zero(s); 1 + SUMS];
         let mut held = Held::new();
         let mut j = 0;
         // SAFETY: every access ends at or before n.
         unsafe {
             while j + GROUP * lanes <= n {
-                let mut x = [zero; GROUP];
-                let mut b = [zero; GROUP];
-                for i in 0..GROUP {
-                    from.prefetch(s, j + i * lanes, F::SECOND);
-                    [x[i], b[i]] = from.load(s, j + i * lanes, F::SECOND);
-                }
                 let mut group = Group::zero(s);
-                let kept = four_terms(exp, m, f, [x, b], &mut group, &mut others);
-                if STORE {
-                    for i in 0..GROUP {
-                        kept[i].store(e.add(j + i * lanes));
+                for i in (0..GROUP).step_by(2) {
+                    let [x, b] = from.two(s, j + i * lanes, [lanes; 2], F::SECOND);
+                    let kept = terms(exp, m, f, [x, b], None, &mut group, &mut ties);
+                    if STORE {
+                        kept[0].store(e.add(j + i * lanes));
+                        kept[1].store(e.add(j + (i + 1) * lanes));
                     }
                 }
                 held.hold::<0>(s, &group, F::SUMS, &mut wide);
@@ -401,7 +397,7 @@ pub(crate) mod along {
             let mut group = Group::zero(s);
             while j + 2 * lanes < n {
                 let [x, b] = from.two(s, j, [lanes; 2], F::SECOND);
-                let kept = terms(exp, m, f, [x, b], None, &mut group, &mut others);
+                let kept = terms(exp, m, f, [x, b], None, &mut group, &mut ties);
                 if STORE {
                     kept[0].store(e.add(j));
                     kept[1].store(e.add(j + lanes));
@@ -412,7 +408,7 @@ pub(crate) mod along {
                 let left = n - j - lanes;
                 let [x, b] = from.two(s, j, [lanes, left], F::SECOND);
                 let valid = Some(Mask::first(s, left));
-                let kept = terms(exp, m, f, [x, b], valid, &mut group, &mut others);
+                let kept = terms(exp, m, f, [x, b], valid, &mut group, &mut ties);
                 if STORE {
                     kept[0].store(e.add(j));
                     kept[1].store_partial(e.add(j + lanes), left);
@@ -421,7 +417,7 @@ pub(crate) mod along {
                 from.prefetch(s, j, F::SECOND);
                 let valid = Some(Mask::first(s, n - j));
                 let [x, b] = from.load_partial(s, j, n - j, T::NEG_INFINITY, F::SECOND);
-                let [kept] = terms(exp, m, f, [[x], [b]], valid, &mut group, &mut others);
+                let [kept] = terms(exp, m, f, [[x], [b]], valid, &mut group, &mut ties);
                 if STORE {
                     kept.store_partial(e.add(j), n - j);
                 }
@@ -431,11 +427,9 @@ pub(crate) mod along {
                 wide[k] = T::wide_add(s, wide[k], all[k]);
             }
         }
-        // Lanes beyond the row's end were counted as others.
-        let ties = n.next_multiple_of(lanes) as f64 - others.counted().reduce_sum().to_f64();
         Sum {
             folded: fold::<S, T, F>(s, wide),
-            ties,
+            ties: ties.counted().reduce_sum().to_f64(),
         }
     }
 
@@ -688,7 +682,7 @@ pub(crate) mod across {
         f: F,
         (x, b): (*mut T, *const T),
         (start, end): (usize, usize),
-        others: &mut Vector<S, T>,
+        ties: &mut Vector<S, T>,
     ) -> Group<S, T> {
         let s = m.1;
         let mut sum = Group::zero(s);
@@ -704,7 +698,7 @@ pub(crate) mod across {
                 };
                 let x = Vector::load(s, p);
                 if EXP {
-                    let [kept] = terms(exp, m, f, [[x], [second]], None, &mut sum, others);
+                    let [kept] = terms(exp, m, f, [[x], [second]], None, &mut sum, ties);
                     if STORE {
                         kept.store(p);
                     }
@@ -732,7 +726,7 @@ pub(crate) mod across {
         n: usize,
     ) -> ([T::Wide<S>; 1 + SUMS], Vector<S, T>) {
         let lanes = T::LANES;
-        let mut others = Vector::zero(s);
+        let mut ties = Vector::zero(s);
         // (Lanes are written in the first group: to fill all of this beforehand would take as long as a short panel.)
         let mut wide = [[MaybeUninit::<T::Wide<S>>::uninit(); 16]; 1 + SUMS];
         let mut j = 0;
@@ -740,7 +734,7 @@ pub(crate) mod across {
             let end = n.min(j + GROUP * lanes);
             for l in 0..lanes.min(end - j) {
                 // SAFETY: the caller's promise.
-                let sum = unsafe { group::<S, T, F, EXP, STORE>(exp, m, f, panels, (j + l, end), &mut others) };
+                let sum = unsafe { group::<S, T, F, EXP, STORE>(exp, m, f, panels, (j + l, end), &mut ties) };
                 let all = sum.all();
                 for k in 0..1 + F::SUMS {
                     // (Nothing to add to in the first group, and most panels have but one.)
@@ -769,7 +763,6 @@ pub(crate) mod across {
             }
             step /= 2;
         }
-        let ties = Vector::splat(s, T::from_f64(n as f64)) - others.counted();
         let mut sums = [T::wide_zero(s); 1 + SUMS];
         if n > 0 {
             for k in 0..1 + F::SUMS {
@@ -777,6 +770,6 @@ pub(crate) mod across {
                 sums[k] = unsafe { wide[k][0].assume_init() };
             }
         }
-        (sums, ties)
+        (sums, ties.counted())
     }
 }

@@ -657,7 +657,7 @@ unsafe fn sum_block<S: Isa + Simd<T>, T: Stored, O: RowOp>(
         max: if total[0].is_nan() { f64::NAN } else { m.to_f64() },
         octaves: exp.octaves.lane(0).to_f64(),
         sum: total,
-        peak: exp.pair(pivot).map(|v| v.lane(0).to_f64()),
+        peak: exp.peak.map(|v| v.lane(0).to_f64()),
         ties: sum.ties,
         sums: fold_sums::<S, T, O>(&sum),
         far: false,

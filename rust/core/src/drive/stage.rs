@@ -121,7 +121,7 @@ impl<'c, S: Isa + Simd<T>, T: Stored> Stage<'c, S, T> {
 
     /// The constants of the row in lane `l`; `rows` is `self.exp.rows()`.
     #[inline(always)]
-    pub(super) fn row<O: RowOp>(&self, call: &Call<'_, T, O>, rows: &[Lanes<T>; 2], l: usize) -> RowExp<T> {
+    pub(super) fn row<O: RowOp>(&self, call: &Call<'_, T, O>, rows: &[Lanes<T>; 3], l: usize) -> RowExp<T> {
         let base = match self.temperatures {
             Some(temperatures) if !self.uniform => Base::new(temperatures.moved.0[l]),
             _ => call.base.unwrap_or(call.unit),
@@ -145,7 +145,7 @@ impl<'c, S: Isa + Simd<T>, T: Stored> Stage<'c, S, T> {
         count: usize,
     ) -> Known<S, T> {
         let [own, own_rest] = if O::SCORES {
-            self.exp.pair(self.pivot)
+            self.exp.peak
         } else {
             [Vector::zero(s); 2]
         };

@@ -124,6 +124,8 @@ pub(crate) struct Exp<S: Simd<T>, T: Float> {
     pub(crate) octaves: Vector<S, T>,
     /// The least argument.
     pub(crate) floor: Vector<S, T>,
+    /// The exponential of the maximum, and what its last operation rounded off.
+    pub(crate) peak: [Vector<S, T>; 2],
 }
 
 /// exp for one row, as numbers. Vectors are made of them in the function that computes with them: there the compiler
@@ -133,16 +135,18 @@ pub(crate) struct RowExp<T> {
     constants: [T; CONSTANTS],
     shift: T,
     floor: T,
+    peak: T,
 }
 
 impl<T: Float> RowExp<T> {
     /// For the row in lane `l`, from [`Exp::rows`].
     #[inline(always)]
-    pub(crate) fn new(base: &Base<T>, [shift, floor]: &[Lanes<T>; 2], l: usize) -> Self {
+    pub(crate) fn new(base: &Base<T>, [shift, floor, peak]: &[Lanes<T>; 3], l: usize) -> Self {
         Self {
             constants: base.constants,
             shift: shift.0[l],
             floor: floor.0[l],
+            peak: peak.0[l],
         }
     }
 
@@ -161,6 +165,7 @@ impl<T: Float> RowExp<T> {
             table: T::table(s),
             octaves: Vector::zero(s),
             floor: Vector::splat(s, self.floor),
+            peak: [Vector::splat(s, self.peak), Vector::zero(s)],
         }
     }
 }
@@ -178,8 +183,8 @@ impl<S: Simd<T>, T: Float> Exp<S, T> {
 
     /// What the rows differ in that have one temperature: what [`RowExp::new`] takes.
     #[inline(always)]
-    pub(crate) fn rows(&self) -> [Lanes<T>; 2] {
-        [self.shift.to_lanes(), self.floor.to_lanes()]
+    pub(crate) fn rows(&self) -> [Lanes<T>; 3] {
+        [self.shift.to_lanes(), self.floor.to_lanes(), self.peak[0].to_lanes()]
     }
 
     /// For rows of a temperature each.
@@ -205,7 +210,7 @@ impl<S: Simd<T>, T: Float> Exp<S, T> {
         let octaves = m.mul_add(constants[OCTAVE], magic) - magic;
         // All of these are integers that the type holds exactly.
         let start = Vector::splat(s, T::from_f64(T::MAGIC.to_f64() + k * f64::from(depth.bias::<T>())));
-        Self {
+        let mut exp = Self {
             scale: constants[SCALE],
             shift: start - octaves * Vector::splat(s, T::from_f64(k)),
             step: [constants[STEP[0]], constants[STEP[1]]],
@@ -213,7 +218,10 @@ impl<S: Simd<T>, T: Float> Exp<S, T> {
             table: T::table(s),
             octaves,
             floor: m - constants[CUT[depth as usize]],
-        }
+            peak: [m; 2],
+        };
+        exp.peak = exp.pair(m);
+        exp
     }
 
     /// kappa 2^BIAS exp(x / T) 2^-N for x at or above `floor`.
@@ -270,7 +278,7 @@ impl<S: Simd<T>, T: Float> Exp<S, T> {
     /// The same with what its last operation rounded off: four more digits (of two) than the type has, for what was rounded
     /// before was at most a twentieth of the result.
     #[inline(always)]
-    pub(crate) fn pair(&self, x: Vector<S, T>) -> [Vector<S, T>; 2] {
+    fn pair(&self, x: Vector<S, T>) -> [Vector<S, T>; 2] {
         let [(s, p)] = self.parts([x]);
         let e = p.mul_add(s, s);
         let minus_p = Vector::zero(x.1) - p;

@@ -138,9 +138,12 @@ unsafe impl Simd<f32> for Avx2 {
         fn fused_neg_mul_add(a: F32, b: F32, c: F32) -> F32 = both!(a, b, c => _mm256_fnmadd_ps(a, b, c));
         fn max(a: F32, b: F32) -> F32 = both!(a, b => _mm256_max_ps(a, b));
         fn equal(a: F32, b: F32) -> F32 = both!(a, b => _mm256_cmp_ps::<_CMP_EQ_OQ>(a, b));
+        fn same(a: F32, b: F32) -> F32 =
+            both!(a, b => _mm256_castsi256_ps(_mm256_cmpeq_epi32(_mm256_castps_si256(a), _mm256_castps_si256(b))));
         fn not_equal(a: F32, b: F32) -> F32 = both!(a, b => _mm256_cmp_ps::<_CMP_NEQ_UQ>(a, b));
         fn not_less(a: F32, b: F32) -> F32 = both!(a, b => _mm256_cmp_ps::<_CMP_NLT_UQ>(a, b));
         fn add_where(m: F32, a: F32, b: F32) -> F32 = both!(m, a, b => _mm256_add_ps(a, _mm256_and_ps(m, b)));
+        fn add_unless(m: F32, a: F32, b: F32) -> F32 = both!(m, a, b => _mm256_add_ps(a, _mm256_andnot_ps(m, b)));
         fn select(m: F32, a: F32, b: F32) -> F32 = both!(m, a, b => _mm256_blendv_ps(b, a, m));
         fn first(n: usize) -> F32 = { let m = first_f32(n); both!(m => _mm256_castsi256_ps(m)) };
         fn add_bits(a: F32, b: F32) -> F32 =
@@ -248,9 +251,12 @@ unsafe impl Simd<f64> for Avx2 {
         fn fused_neg_mul_add(a: F64, b: F64, c: F64) -> F64 = both!(a, b, c => _mm256_fnmadd_pd(a, b, c));
         fn max(a: F64, b: F64) -> F64 = both!(a, b => _mm256_max_pd(a, b));
         fn equal(a: F64, b: F64) -> F64 = both!(a, b => _mm256_cmp_pd::<_CMP_EQ_OQ>(a, b));
+        fn same(a: F64, b: F64) -> F64 =
+            both!(a, b => _mm256_castsi256_pd(_mm256_cmpeq_epi64(_mm256_castpd_si256(a), _mm256_castpd_si256(b))));
         fn not_equal(a: F64, b: F64) -> F64 = both!(a, b => _mm256_cmp_pd::<_CMP_NEQ_UQ>(a, b));
         fn not_less(a: F64, b: F64) -> F64 = both!(a, b => _mm256_cmp_pd::<_CMP_NLT_UQ>(a, b));
         fn add_where(m: F64, a: F64, b: F64) -> F64 = both!(m, a, b => _mm256_add_pd(a, _mm256_and_pd(m, b)));
+        fn add_unless(m: F64, a: F64, b: F64) -> F64 = both!(m, a, b => _mm256_add_pd(a, _mm256_andnot_pd(m, b)));
         fn select(m: F64, a: F64, b: F64) -> F64 = both!(m, a, b => _mm256_blendv_pd(b, a, m));
         fn first(n: usize) -> F64 = { let m = first_f64(n); both!(m => _mm256_castsi256_pd(m)) };
         fn add_bits(a: F64, b: F64) -> F64 =

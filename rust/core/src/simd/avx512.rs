@@ -66,9 +66,12 @@ unsafe impl Simd<f32> for Avx512 {
         fn fused_neg_mul_add(a: __m512, b: __m512, c: __m512) -> __m512 = _mm512_fnmadd_ps(a, b, c);
         fn max(a: __m512, b: __m512) -> __m512 = _mm512_max_ps(a, b);
         fn equal(a: __m512, b: __m512) -> __mmask16 = _mm512_cmp_ps_mask::<_CMP_EQ_OQ>(a, b);
+        fn same(a: __m512, b: __m512) -> __mmask16 =
+            _mm512_cmpeq_epi32_mask(_mm512_castps_si512(a), _mm512_castps_si512(b));
         fn not_equal(a: __m512, b: __m512) -> __mmask16 = _mm512_cmp_ps_mask::<_CMP_NEQ_UQ>(a, b);
         fn not_less(a: __m512, b: __m512) -> __mmask16 = _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(a, b);
         fn add_where(m: __mmask16, a: __m512, b: __m512) -> __m512 = _mm512_mask_add_ps(a, m, a, b);
+        fn add_unless(m: __mmask16, a: __m512, b: __m512) -> __m512 = _mm512_mask_add_ps(a, !m, a, b);
         fn select(m: __mmask16, a: __m512, b: __m512) -> __m512 = _mm512_mask_blend_ps(m, b, a);
         fn first(n: usize) -> __mmask16 = low_bits(n);
         fn add_bits(a: __m512, b: __m512) -> __m512 =
@@ -129,9 +132,12 @@ unsafe impl Simd<f64> for Avx512 {
         fn fused_neg_mul_add(a: __m512d, b: __m512d, c: __m512d) -> __m512d = _mm512_fnmadd_pd(a, b, c);
         fn max(a: __m512d, b: __m512d) -> __m512d = _mm512_max_pd(a, b);
         fn equal(a: __m512d, b: __m512d) -> __mmask8 = _mm512_cmp_pd_mask::<_CMP_EQ_OQ>(a, b);
+        fn same(a: __m512d, b: __m512d) -> __mmask8 =
+            _mm512_cmpeq_epi64_mask(_mm512_castpd_si512(a), _mm512_castpd_si512(b));
         fn not_equal(a: __m512d, b: __m512d) -> __mmask8 = _mm512_cmp_pd_mask::<_CMP_NEQ_UQ>(a, b);
         fn not_less(a: __m512d, b: __m512d) -> __mmask8 = _mm512_cmp_pd_mask::<_CMP_NLT_UQ>(a, b);
         fn add_where(m: __mmask8, a: __m512d, b: __m512d) -> __m512d = _mm512_mask_add_pd(a, m, a, b);
+        fn add_unless(m: __mmask8, a: __m512d, b: __m512d) -> __m512d = _mm512_mask_add_pd(a, !m, a, b);
         fn select(m: __mmask8, a: __m512d, b: __m512d) -> __m512d = _mm512_mask_blend_pd(m, b, a);
         fn first(n: usize) -> __mmask8 = low_bits(n) as u8;
         fn add_bits(a: __m512d, b: __m512d) -> __m512d =

@@ -116,12 +116,16 @@ pub(crate) unsafe trait Simd<T: Float>: Copy + 'static {
     fn max(self, a: Self::Reg, b: Self::Reg) -> Self::Reg;
 
     fn equal(self, a: Self::Reg, b: Self::Reg) -> Self::Mask;
+    /// Whether the lane bits are the same.
+    fn same(self, a: Self::Reg, b: Self::Reg) -> Self::Mask;
     /// True where either is NaN.
     fn not_equal(self, a: Self::Reg, b: Self::Reg) -> Self::Mask;
     /// Not (a < b): true where either is NaN.
     fn not_less(self, a: Self::Reg, b: Self::Reg) -> Self::Mask;
     /// `a + b` where the mask is true, else `a`.
     fn add_where(self, m: Self::Mask, a: Self::Reg, b: Self::Reg) -> Self::Reg;
+    /// `a` where the mask is true, else `a + b`.
+    fn add_unless(self, m: Self::Mask, a: Self::Reg, b: Self::Reg) -> Self::Reg;
     /// `a` where the mask is true, else `b`.
     fn select(self, m: Self::Mask, a: Self::Reg, b: Self::Reg) -> Self::Reg;
     /// The truth of the first `n` lanes.
@@ -326,6 +330,11 @@ impl<S: Simd<T>, T: Float> Vector<S, T> {
     pub(crate) fn not_equal(self, other: Self) -> Mask<S, T> {
         Mask(self.1.not_equal(self.0, other.0), self.1)
     }
+    /// Whether the bits are the same.
+    #[inline(always)]
+    pub(crate) fn same(self, other: Self) -> Mask<S, T> {
+        Mask(self.1.same(self.0, other.0), self.1)
+    }
     /// Not (self < other).
     #[inline(always)]
     pub(crate) fn not_less(self, other: Self) -> Mask<S, T> {
@@ -335,6 +344,11 @@ impl<S: Simd<T>, T: Float> Vector<S, T> {
     #[inline(always)]
     pub(crate) fn add_where(self, m: Mask<S, T>, other: Self) -> Self {
         Self(self.1.add_where(m.0, self.0, other.0), self.1)
+    }
+    /// self where the mask is true, else self + other.
+    #[inline(always)]
+    pub(crate) fn add_unless(self, m: Mask<S, T>, other: Self) -> Self {
+        Self(self.1.add_unless(m.0, self.0, other.0), self.1)
     }
     /// self where the mask is true, else `other`.
     #[inline(always)]

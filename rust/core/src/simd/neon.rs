@@ -137,9 +137,12 @@ unsafe impl Simd<f32> for Neon {
         fn fused_neg_mul_add(a: F32, b: F32, c: F32) -> F32 = each!(a, b, c => vfmsq_f32(c, a, b));
         fn max(a: F32, b: F32) -> F32 = each!(a, b => larger_f32(a, b));
         fn equal(a: F32, b: F32) -> M32 = each!(a, b => vceqq_f32(a, b));
+        fn same(a: F32, b: F32) -> M32 =
+            each!(a, b => vceqq_u32(vreinterpretq_u32_f32(a), vreinterpretq_u32_f32(b)));
         fn not_equal(a: F32, b: F32) -> M32 = each!(a, b => vmvnq_u32(vceqq_f32(a, b)));
         fn not_less(a: F32, b: F32) -> M32 = each!(a, b => vmvnq_u32(vcltq_f32(a, b)));
         fn add_where(m: M32, a: F32, b: F32) -> F32 = each!(m, a, b => vbslq_f32(m, vaddq_f32(a, b), a));
+        fn add_unless(m: M32, a: F32, b: F32) -> F32 = each!(m, a, b => vbslq_f32(m, a, vaddq_f32(a, b)));
         fn select(m: M32, a: F32, b: F32) -> F32 = each!(m, a, b => vbslq_f32(m, a, b));
         fn first(n: usize) -> M32 = first(n);
         fn add_bits(a: F32, b: F32) -> F32 =
@@ -222,9 +225,12 @@ unsafe impl Simd<f64> for Neon {
         fn fused_neg_mul_add(a: F64, b: F64, c: F64) -> F64 = each!(a, b, c => vfmsq_f64(c, a, b));
         fn max(a: F64, b: F64) -> F64 = each!(a, b => larger_f64(a, b));
         fn equal(a: F64, b: F64) -> M64 = each!(a, b => vceqq_f64(a, b));
+        fn same(a: F64, b: F64) -> M64 =
+            each!(a, b => vceqq_u64(vreinterpretq_u64_f64(a), vreinterpretq_u64_f64(b)));
         fn not_equal(a: F64, b: F64) -> M64 = each!(a, b => not(vceqq_f64(a, b)));
         fn not_less(a: F64, b: F64) -> M64 = each!(a, b => not(vcltq_f64(a, b)));
         fn add_where(m: M64, a: F64, b: F64) -> F64 = each!(m, a, b => vbslq_f64(m, vaddq_f64(a, b), a));
+        fn add_unless(m: M64, a: F64, b: F64) -> F64 = each!(m, a, b => vbslq_f64(m, a, vaddq_f64(a, b)));
         fn select(m: M64, a: F64, b: F64) -> F64 = each!(m, a, b => vbslq_f64(m, a, b));
         fn first(n: usize) -> M64 = {
             let m = first(2 * n);

@@ -149,6 +149,14 @@ macro_rules! portable {
                 m
             }
             #[inline(always)]
+            fn same(self, a: Self::Reg, b: Self::Reg) -> Self::Mask {
+                let mut m = [0; $lanes];
+                for i in 0..$lanes {
+                    m[i] = if a[i].to_bits() == b[i].to_bits() { $uint::MAX } else { 0 };
+                }
+                m
+            }
+            #[inline(always)]
             fn not_equal(self, a: Self::Reg, b: Self::Reg) -> Self::Mask {
                 let mut m = [0; $lanes];
                 for i in 0..$lanes {
@@ -170,6 +178,15 @@ macro_rules! portable {
                 for i in 0..$lanes {
                     let (sum, kept) = ((a[i] + b[i]).to_bits(), a[i].to_bits());
                     r[i] = $float::from_bits((sum & m[i]) | (kept & !m[i]));
+                }
+                r
+            }
+            #[inline(always)]
+            fn add_unless(self, m: Self::Mask, a: Self::Reg, b: Self::Reg) -> Self::Reg {
+                let mut r = a;
+                for i in 0..$lanes {
+                    let (kept, sum) = (a[i].to_bits(), (a[i] + b[i]).to_bits());
+                    r[i] = $float::from_bits((kept & m[i]) | (sum & !m[i]));
                 }
                 r
             }
