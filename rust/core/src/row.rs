@@ -213,12 +213,16 @@ pub(crate) struct Source<T> {
 }
 
 impl<T: Float> Source<T> {
-    /// Asks for the lines of the vector at `j`.
+    /// Asks for the lines of the group at `j` (in one place, for a branch amid the arithmetic would keep the compiler from
+    /// mixing vectors).
     #[inline(always)]
     fn prefetch<S: Isa>(&self, s: S, j: usize, second: bool) {
-        s.prefetch(self.next_x.wrapping_add(j).cast());
-        if second {
-            s.prefetch(self.next_b.wrapping_add(j).cast());
+        for (next, wanted) in [(self.next_x, true), (self.next_b, second)] {
+            if wanted && !next.is_null() {
+                for i in 0..GROUP {
+                    s.prefetch(next.wrapping_add(j + i * T::LANES).cast());
+                }
+            }
         }
     }
 
@@ -239,16 +243,15 @@ impl<T: Float> Source<T> {
         }
     }
 
-    /// Two vectors from `j` on, of each only some lanes; minus infinity and zero beyond. Asks for the lines of the next.
+    /// Two vectors from `j` on, of each only some lanes; minus infinity and zero beyond.
     ///
     /// # Safety
     /// The rows are valid for reading them; the second only `if second`.
     #[inline(always)]
-    unsafe fn two<S: Isa + Simd<T>>(&self, s: S, j: usize, count: [usize; 2], second: bool) -> [[Vector<S, T>; 2]; 2] {
+    unsafe fn two<S: Simd<T>>(&self, s: S, j: usize, count: [usize; 2], second: bool) -> [[Vector<S, T>; 2]; 2] {
         let mut rows = [[Vector::zero(s); 2]; 2];
         for i in 0..2 {
             let j = j + i * T::LANES;
-            self.prefetch(s, j, second);
             // SAFETY: the caller's promise.
             let [x, b] = unsafe {
                 if count[i] == T::LANES {
@@ -379,6 +382,7 @@ pub(crate) mod along {
         // SAFETY: every access ends at or before n.
         unsafe {
             while j + GROUP * lanes <= n {
+                from.prefetch(s, j, F::SECOND);
                 let mut group = Group::zero(s);
                 for i in (0..GROUP).step_by(2) {
                     let [x, b] = from.two(s, j + i * lanes, [lanes; 2], F::SECOND);
@@ -394,6 +398,7 @@ pub(crate) mod along {
             held.release::<0>(s, F::SUMS, &mut wide);
             // At most four vectors more, the last of them in part; two at once, for one after the other would wait for
             // itself.
+            from.prefetch(s, j, F::SECOND);
             let mut group = Group::zero(s);
             while j + 2 * lanes < n {
                 let [x, b] = from.two(s, j, [lanes; 2], F::SECOND);
@@ -414,7 +419,6 @@ pub(crate) mod along {
                     kept[1].store_partial(e.add(j + lanes), left);
                 }
             } else if j < n {
-                from.prefetch(s, j, F::SECOND);
                 let valid = Some(Mask::first(s, n - j));
                 let [x, b] = from.load_partial(s, j, n - j, T::NEG_INFINITY, F::SECOND);
                 let [kept] = terms(exp, m, f, [[x], [b]], valid, &mut group, &mut ties);
@@ -453,9 +457,9 @@ pub(crate) mod along {
         // SAFETY: every access ends at or before n.
         unsafe {
             while j + GROUP * lanes <= n {
+                from.prefetch(s, j, F::SECOND);
                 let mut group = Group::zero(s);
                 for i in 0..GROUP {
-                    from.prefetch(s, j + i * lanes, F::SECOND);
                     let [x, b] = from.load(s, j + i * lanes, F::SECOND);
                     max[i] = x.max(max[i]);
                     f.add(&mut group.sums, m, zero, x, b);
@@ -466,16 +470,15 @@ pub(crate) mod along {
                 }
                 j += GROUP * lanes;
             }
+            from.prefetch(s, j, F::SECOND);
             let mut group = Group::zero(s);
             while j + lanes <= n {
-                from.prefetch(s, j, F::SECOND);
                 let [x, b] = from.load(s, j, F::SECOND);
                 max[0] = x.max(max[0]);
                 f.add(&mut group.sums, m, zero, x, b);
                 j += lanes;
             }
             if j < n {
-                from.prefetch(s, j, F::SECOND);
                 let valid = Mask::first(s, n - j);
                 let [x, b] = from.load_partial(s, j, n - j, T::NEG_INFINITY, F::SECOND);
                 max[1] = x.max(max[1]);
@@ -554,8 +557,12 @@ pub(crate) mod along {
         unsafe {
             while j + GROUP * lanes <= n {
                 let mut v = [[Vector::zero(s); 2]; GROUP];
+                if !next.is_null() {
+                    for i in 0..GROUP {
+                        s.prefetch_write(next.wrapping_add(j + i * lanes).cast());
+                    }
+                }
                 for i in 0..GROUP {
-                    s.prefetch_write(next.wrapping_add(j + i * lanes).cast());
                     v[i] = from.load(s, j + i * lanes, F::SECOND);
                 }
                 for i in 0..GROUP {
@@ -564,13 +571,17 @@ pub(crate) mod along {
                 j += GROUP * lanes;
             }
             while j + lanes <= n {
-                s.prefetch_write(next.wrapping_add(j).cast());
+                if !next.is_null() {
+                    s.prefetch_write(next.wrapping_add(j).cast());
+                }
                 let [v, b] = from.load(s, j, F::SECOND);
                 f.apply(v, b).store(y.add(j));
                 j += lanes;
             }
             if j < n {
-                s.prefetch_write(next.wrapping_add(j).cast());
+                if !next.is_null() {
+                    s.prefetch_write(next.wrapping_add(j).cast());
+                }
                 let [v, b] = from.load_partial(s, j, n - j, T::ZERO, F::SECOND);
                 f.apply(v, b).store_partial(y.add(j), n - j);
             }

@@ -38,6 +38,10 @@ use plan::Plan;
 /// An array of more than this comes from memory, or from the last cache.
 const FAR_BYTES: usize = 8 << 20;
 
+/// Up to this many bytes of input stay in the second-level cache together with the results. Fetching them ahead of use
+/// would cost a twentieth.
+const NEAR_BYTES: usize = 128 << 10;
+
 /// Arrays of more bytes than this in all do not stay in a cache until someone reads the result. (Measured: 64 MiB gain
 /// a little, 32 MiB lose. What the system says of the last cache is of no use: on a virtual machine it is that of all
 /// cores of a host.)
@@ -144,6 +148,8 @@ struct Call<'a, T, O> {
     out_in_place: bool,
     /// Whether the arrays come from memory, or from the last cache.
     far: bool,
+    /// Whether all of it stays in the second-level cache.
+    near: bool,
     /// Whether results go past the caches.
     streams: bool,
     second_columns: bool,
@@ -183,6 +189,7 @@ impl<'a, T: Stored, O: RowOp> Call<'a, T, O> {
             x_in_place: plan.x_in_place::<T>(),
             second_in_place: plan.second_in_place::<T>(),
             out_in_place: plan.out_in_place::<T>(),
+            near: plan.rows.saturating_mul(plan.n) <= NEAR_BYTES / size_of::<T>(),
             far: plan.rows.saturating_mul(plan.n) > FAR_BYTES / size_of::<T>(),
             streams: plan.out_in_place::<T>() && plan.n >= STREAM_ROW_BYTES / size_of::<T>() && plan.streams::<T, O>(),
             second_columns: plan.second_columns::<T>(),

@@ -47,6 +47,12 @@ struct Batch<T> {
     n: usize,
 }
 
+/// What lies `by` bytes on, to be fetched meanwhile: nothing, if `by` is 0.
+#[inline(always)]
+fn ahead_of<T>(p: *const T, by: isize) -> *const T {
+    if by == 0 { std::ptr::null() } else { p.wrapping_byte_offset(by) }
+}
+
 /// Nothing was picked.
 const NOWHERE: usize = usize::MAX;
 
@@ -87,7 +93,7 @@ pub(super) unsafe fn batches<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     // The next batch is fetched into the cache while this one is computed. (A saved result is hardly computed with: what
     // lies in a cache comes as fast without, and the fetching costs a fifth.)
     let step = plan.row(size).minus(plan.row(0));
-    let fetches = O::SCORES || call.far;
+    let fetches = (O::SCORES || call.far) && !call.near;
     let ahead = Place {
         x: if call.x_in_place && fetches { step.x } else { 0 },
         second: if call.second_in_place && fetches {
@@ -153,8 +159,8 @@ impl<T: Stored> Batch<T> {
         Source {
             x: self.row(i).x,
             b: self.row(i).b,
-            next_x: self.row(i).x.wrapping_byte_offset(ahead.x),
-            next_b: self.row(i).b.wrapping_byte_offset(ahead.second),
+            next_x: ahead_of(self.row(i).x, ahead.x),
+            next_b: ahead_of(self.row(i).b, ahead.second),
         }
     }
 
@@ -416,7 +422,7 @@ unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp>(
                         },
                     )
                 } else {
-                    To::Cache(y, y.wrapping_byte_offset(ahead.out).cast_const())
+                    To::Cache(y, ahead_of(y, ahead.out))
                 };
                 match O::FROM {
                     From::Exp if O::SCORES => along::map(s, finish, (e.cast_const(), b), to, n),
