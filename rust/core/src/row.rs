@@ -395,7 +395,6 @@ pub(crate) mod along {
                 held.hold::<0>(s, &group, F::SUMS, &mut wide);
                 j += GROUP * lanes;
             }
-            held.release::<0>(s, F::SUMS, &mut wide);
             // At most four vectors more, the last of them in part; two at once, for one after the other would wait for
             // itself.
             from.prefetch(s, j, F::SECOND);
@@ -426,10 +425,8 @@ pub(crate) mod along {
                     kept.store_partial(e.add(j), n - j);
                 }
             }
-            let all = group.all();
-            for k in 0..1 + F::SUMS {
-                wide[k] = T::wide_add(s, wide[k], all[k]);
-            }
+            held.hold::<0>(s, &group, F::SUMS, &mut wide);
+            held.release::<0>(s, F::SUMS, &mut wide);
         }
         Sum {
             folded: fold::<S, T, F>(s, wide),
