@@ -365,7 +365,7 @@ pub(crate) mod along {
     #[inline(always)]
     pub(crate) unsafe fn exp_sum<S: Isa + Simd<T>, T: Float, F: Terms<S, T>, const STORE: bool>(
         s: S,
-        exp: &RowExp<T>,
+        exp: &RowExp<'_, T>,
         m: Vector<S, T>,
         f: F,
         from: Source<T>,

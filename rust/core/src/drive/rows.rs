@@ -302,7 +302,8 @@ unsafe fn sums<S: Isa + Simd<T>, T: Stored, O: RowOp>(
             if call.plan.details.skips(batch.row(i).place.row) {
                 continue;
             }
-            let exp = stage.row(call, &exp_rows, i);
+            let mut base = None;
+            let exp = stage.row(call, &exp_rows, i, &mut base);
             let m = Vector::splat(s, pivots.0[i]);
             let f = Sums {
                 op: call.op,

@@ -121,12 +121,18 @@ impl<'c, S: Isa + Simd<T>, T: Stored> Stage<'c, S, T> {
 
     /// The constants of the row in lane `l`; `rows` is `self.exp.rows()`.
     #[inline(always)]
-    pub(super) fn row<O: RowOp>(&self, call: &Call<'_, T, O>, rows: &[Lanes<T>; 3], l: usize) -> RowExp<T> {
+    pub(super) fn row<'a, O: RowOp>(
+        &self,
+        call: &'a Call<'_, T, O>,
+        rows: &[Lanes<T>; 3],
+        l: usize,
+        room: &'a mut Option<Base<T>>,
+    ) -> RowExp<'a, T> {
         let base = match self.temperatures {
-            Some(temperatures) if !self.uniform => Base::new(temperatures.moved.0[l]),
-            _ => call.base.unwrap_or(call.unit),
+            Some(temperatures) if !self.uniform => room.insert(Base::new(temperatures.moved.0[l])),
+            _ => call.base.as_ref().unwrap_or(&call.unit),
         };
-        RowExp::new(&base, rows, l)
+        RowExp::new(base, rows, l)
     }
 
     /// What the results need, from the sums, and for each row the number of maxima and what was picked. Losses are written

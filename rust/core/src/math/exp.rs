@@ -131,19 +131,19 @@ pub(crate) struct Exp<S: Simd<T>, T: Float> {
 /// exp for one row, as numbers. Vectors are made of them in the function that computes with them: there the compiler
 /// knows that all lanes are the same, and that both registers of an AVX2 vector are.
 #[derive(Clone, Copy)]
-pub(crate) struct RowExp<T> {
-    constants: [T; CONSTANTS],
+pub(crate) struct RowExp<'a, T> {
+    base: &'a Base<T>,
     shift: T,
     floor: T,
     peak: T,
 }
 
-impl<T: Float> RowExp<T> {
+impl<'a, T: Float> RowExp<'a, T> {
     /// For the row in lane `l`, from [`Exp::rows`].
     #[inline(always)]
-    pub(crate) fn new(base: &Base<T>, [shift, floor, peak]: &[Lanes<T>; 3], l: usize) -> Self {
+    pub(crate) fn new(base: &'a Base<T>, [shift, floor, peak]: &[Lanes<T>; 3], l: usize) -> Self {
         Self {
-            constants: base.constants,
+            base,
             shift: shift.0[l],
             floor: floor.0[l],
             peak: peak.0[l],
@@ -155,12 +155,12 @@ impl<T: Float> RowExp<T> {
     pub(crate) fn splat<S: Simd<T>>(&self, s: S) -> Exp<S, T> {
         let mut poly = [Vector::zero(s); 8];
         for i in 0..T::DEGREE {
-            poly[i] = Vector::splat(s, self.constants[POLY + i]);
+            poly[i] = Vector::splat(s, self.base.constants[POLY + i]);
         }
         Exp {
-            scale: Vector::splat(s, self.constants[SCALE]),
+            scale: Vector::splat(s, self.base.constants[SCALE]),
             shift: Vector::splat(s, self.shift),
-            step: STEP.map(|i| Vector::splat(s, self.constants[i])),
+            step: STEP.map(|i| Vector::splat(s, self.base.constants[i])),
             poly,
             table: T::table(s),
             octaves: Vector::zero(s),
