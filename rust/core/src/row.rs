@@ -76,48 +76,35 @@ impl<S: Simd<T>, T: Float> Group<S, T> {
     }
 }
 
-/// Lane sums that wait to be added to wide lanes. (On AVX2, to convert them one by one amid the exponentials takes an
-/// eighth of the pass: halves have to be shuffled out of registers. From memory they come by themselves.)
-struct Held<S: Simd<T>, T: Float> {
-    groups: [[MaybeUninit<Vector<S, T>>; 1 + SUMS]; HELD],
-    count: usize,
-}
+/// Lane sums of groups that wait to be added to wide lanes. (On AVX2, to convert each amid the exponentials takes an eighth
+/// of the pass: halves have to be shuffled out of registers. From memory they come by themselves.)
+struct Held<S: Simd<T>, T: Float>([[MaybeUninit<Vector<S, T>>; 1 + SUMS]; HELD]);
 
-/// How many wait: more than there are in a row of a batch.
-const HELD: usize = 32;
+/// How many groups wait.
+const HELD: usize = 16;
 
 impl<S: Isa + Simd<T>, T: Float> Held<S, T> {
+    /// The sums of group `i`, up to `last`.
     #[inline(always)]
-    fn new() -> Self {
-        Self {
-            groups: [[MaybeUninit::uninit(); 1 + SUMS]; HELD],
-            count: 0,
-        }
-    }
-
-    /// Takes the sums of `FIRST..=last`.
-    #[inline(always)]
-    fn hold<const FIRST: usize>(&mut self, s: S, group: &Group<S, T>, last: usize, wide: &mut [T::Wide<S>; 1 + SUMS]) {
+    fn hold(&mut self, i: usize, group: &Group<S, T>, last: usize) {
         let all = group.all();
-        for k in FIRST..1 + last {
-            self.groups[self.count][k].write(all[k]);
-        }
-        self.count += 1;
-        if self.count == HELD {
-            self.release::<FIRST>(s, last, wide);
+        for k in 0..1 + last {
+            self.0[i][k].write(all[k]);
         }
     }
 
-    /// Adds them in order.
+    /// Adds the first `count` in order.
+    ///
+    /// # Safety
+    /// They are held, up to `last`.
     #[inline(always)]
-    fn release<const FIRST: usize>(&mut self, s: S, last: usize, wide: &mut [T::Wide<S>; 1 + SUMS]) {
-        for i in 0..self.count {
-            for k in FIRST..1 + last {
-                // SAFETY: `hold` wrote the first `count`.
-                wide[k] = T::wide_add(s, wide[k], unsafe { self.groups[i][k].assume_init() });
+    unsafe fn release(&self, s: S, count: usize, last: usize, wide: &mut [T::Wide<S>; 1 + SUMS]) {
+        for group in &self.0[..count] {
+            for k in 0..1 + last {
+                // SAFETY: the caller's promise.
+                wide[k] = T::wide_add(s, wide[k], unsafe { group[k].assume_init() });
             }
         }
-        self.count = 0;
     }
 }
 
@@ -377,23 +364,27 @@ pub(crate) mod along {
         let zero = Vector::zero(s);
         let mut ties = zero;
         let mut wide = [T::wide_zero(s); 1 + SUMS];
-        let mut held = Held::new();
+        let mut held = Held([[MaybeUninit::uninit(); 1 + SUMS]; HELD]);
         let mut j = 0;
         // SAFETY: every access ends at or before n.
         unsafe {
             while j + GROUP * lanes <= n {
-                from.prefetch(s, j, F::SECOND);
-                let mut group = Group::zero(s);
-                for i in (0..GROUP).step_by(2) {
-                    let [x, b] = from.two(s, j + i * lanes, [lanes; 2], F::SECOND);
-                    let kept = terms(exp, m, f, [x, b], None, &mut group, &mut ties);
-                    if STORE {
-                        kept[0].store(e.add(j + i * lanes));
-                        kept[1].store(e.add(j + (i + 1) * lanes));
+                let groups = ((n - j) / (GROUP * lanes)).min(HELD);
+                for i in 0..groups {
+                    from.prefetch(s, j, F::SECOND);
+                    let mut group = Group::zero(s);
+                    for i in (0..GROUP).step_by(2) {
+                        let [x, b] = from.two(s, j + i * lanes, [lanes; 2], F::SECOND);
+                        let kept = terms(exp, m, f, [x, b], None, &mut group, &mut ties);
+                        if STORE {
+                            kept[0].store(e.add(j + i * lanes));
+                            kept[1].store(e.add(j + (i + 1) * lanes));
+                        }
                     }
+                    held.hold(i, &group, F::SUMS);
+                    j += GROUP * lanes;
                 }
-                held.hold::<0>(s, &group, F::SUMS, &mut wide);
-                j += GROUP * lanes;
+                held.release(s, groups, F::SUMS, &mut wide);
             }
             // At most four vectors more, the last of them in part; two at once, for one after the other would wait for
             // itself.
@@ -425,8 +416,10 @@ pub(crate) mod along {
                     kept.store_partial(e.add(j), n - j);
                 }
             }
-            held.hold::<0>(s, &group, F::SUMS, &mut wide);
-            held.release::<0>(s, F::SUMS, &mut wide);
+            let all = group.all();
+            for k in 0..1 + F::SUMS {
+                wide[k] = T::wide_add(s, wide[k], all[k]);
+            }
         }
         Sum {
             folded: fold::<S, T, F>(s, wide),
