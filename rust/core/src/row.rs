@@ -365,9 +365,40 @@ pub(crate) mod along {
         let mut ties = zero;
         let mut wide = [T::wide_zero(s); 1 + SUMS];
         let mut held = Held([[MaybeUninit::uninit(); 1 + SUMS]; HELD]);
-        let mut j = 0;
         // SAFETY: every access ends at or before n.
         unsafe {
+            // First what is beyond the last group, at most four vectors and the last of them in part: it waits for itself, and
+            // meanwhile the processor is in the groups. Two at once, for the same reason.
+            let mut j = n - n % (GROUP * lanes);
+            from.prefetch(s, j, F::SECOND);
+            let mut rest = Group::zero(s);
+            while j + 2 * lanes < n {
+                let [x, b] = from.two(s, j, [lanes; 2], F::SECOND);
+                let kept = terms(exp, m, f, [x, b], None, &mut rest, &mut ties);
+                if STORE {
+                    kept[0].store(e.add(j));
+                    kept[1].store(e.add(j + lanes));
+                }
+                j += 2 * lanes;
+            }
+            if j + lanes < n {
+                let left = n - j - lanes;
+                let [x, b] = from.two(s, j, [lanes, left], F::SECOND);
+                let valid = Some(Mask::first(s, left));
+                let kept = terms(exp, m, f, [x, b], valid, &mut rest, &mut ties);
+                if STORE {
+                    kept[0].store(e.add(j));
+                    kept[1].store_partial(e.add(j + lanes), left);
+                }
+            } else if j < n {
+                let valid = Some(Mask::first(s, n - j));
+                let [x, b] = from.load_partial(s, j, n - j, T::NEG_INFINITY, F::SECOND);
+                let [kept] = terms(exp, m, f, [[x], [b]], valid, &mut rest, &mut ties);
+                if STORE {
+                    kept.store_partial(e.add(j), n - j);
+                }
+            }
+            j = 0;
             while j + GROUP * lanes <= n {
                 let groups = ((n - j) / (GROUP * lanes)).min(HELD);
                 for i in 0..groups {
@@ -386,37 +417,7 @@ pub(crate) mod along {
                 }
                 held.release(s, groups, F::SUMS, &mut wide);
             }
-            // At most four vectors more, the last of them in part; two at once, for one after the other would wait for
-            // itself.
-            from.prefetch(s, j, F::SECOND);
-            let mut group = Group::zero(s);
-            while j + 2 * lanes < n {
-                let [x, b] = from.two(s, j, [lanes; 2], F::SECOND);
-                let kept = terms(exp, m, f, [x, b], None, &mut group, &mut ties);
-                if STORE {
-                    kept[0].store(e.add(j));
-                    kept[1].store(e.add(j + lanes));
-                }
-                j += 2 * lanes;
-            }
-            if j + lanes < n {
-                let left = n - j - lanes;
-                let [x, b] = from.two(s, j, [lanes, left], F::SECOND);
-                let valid = Some(Mask::first(s, left));
-                let kept = terms(exp, m, f, [x, b], valid, &mut group, &mut ties);
-                if STORE {
-                    kept[0].store(e.add(j));
-                    kept[1].store_partial(e.add(j + lanes), left);
-                }
-            } else if j < n {
-                let valid = Some(Mask::first(s, n - j));
-                let [x, b] = from.load_partial(s, j, n - j, T::NEG_INFINITY, F::SECOND);
-                let [kept] = terms(exp, m, f, [[x], [b]], valid, &mut group, &mut ties);
-                if STORE {
-                    kept.store_partial(e.add(j), n - j);
-                }
-            }
-            let all = group.all();
+            let all = rest.all();
             for k in 0..1 + F::SUMS {
                 wide[k] = T::wide_add(s, wide[k], all[k]);
             }
