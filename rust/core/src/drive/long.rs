@@ -37,8 +37,10 @@ fn scratch<T, O: RowOp>() -> usize {
 /// The sums of some elements.
 #[derive(Clone, Copy, Debug)]
 struct State {
-    /// The maximum; NaN as soon as there is a NaN.
+    /// The maximum; NaN as soon as there is a NaN. Of saved results: what all are relative to.
     max: f64,
+    /// Of saved results: the largest. NaN is passed over.
+    largest: f64,
     /// The exponent that was shifted out of the sum.
     octaves: f64,
     /// Without the maximum's.
@@ -55,6 +57,7 @@ impl State {
     /// Of no elements.
     const EMPTY: Self = Self {
         max: f64::NEG_INFINITY,
+        largest: f64::NEG_INFINITY,
         octaves: 0.0,
         sum: [0.0; 2],
         peak: [1.0, 0.0],
@@ -66,6 +69,7 @@ impl State {
     /// Of these elements and others after them.
     fn merge<T: Float>(self, other: Self) -> Self {
         let far = self.far || other.far;
+        let largest = self.largest.max(other.largest);
         let mut sums = self.sums;
         for k in 0..SUMS {
             sums[k] = T::scalar_merge(self.sums[k], other.sums[k]);
@@ -74,14 +78,25 @@ impl State {
             return Self {
                 max: f64::NAN,
                 far,
+                largest,
                 ..self
             };
         }
         if other.max == f64::NEG_INFINITY {
-            return Self { far, sums, ..self };
+            return Self {
+                far,
+                sums,
+                largest,
+                ..self
+            };
         }
         if self.max == f64::NEG_INFINITY {
-            return Self { far, sums, ..other };
+            return Self {
+                far,
+                sums,
+                largest,
+                ..other
+            };
         }
         let (high, mut low) = if self.max >= other.max {
             (self, other)
@@ -103,6 +118,7 @@ impl State {
             ties,
             sums,
             far,
+            largest,
             ..high
         }
     }
@@ -146,7 +162,7 @@ unsafe impl<T: Sync> Sync for Long<T> {}
 /// A row's maximum.
 #[derive(Clone, Copy, Debug)]
 struct Known<T> {
-    /// The maximum, moved if the row is out of reach. Of saved results: what no element is, unless the row is saturated.
+    /// The maximum, moved if the row is out of reach. (Of saved results only known if the row is saturated.)
     pivot: T,
     moved: Option<Move<T>>,
 }
@@ -297,12 +313,12 @@ unsafe fn measure_row<T: Stored, O: RowOp>(
     let mut long = open(call, place);
     // SAFETY: the caller's promise.
     unsafe {
+        if !O::SCORES {
+            measure_saved(call, &mut long, control)?;
+            return Ok(long);
+        }
         if O::PICK == Pick::Peak {
             let peak = peak_all(call, &mut long, control)?;
-            if !O::SCORES {
-                measure_saved(call, &mut long, peak, control)?;
-                return Ok(long);
-            }
             long.position = peak.position;
             long.picked = pack::second_at(&call.plan, place, peak.position);
             if !peak.max.is_finite() {
@@ -361,28 +377,28 @@ fn know<T: Stored>(long: &mut Long<T>, max: T, temperature: f64) {
     long.known = Some(known);
 }
 
-/// The state of a saved result.
+/// The state of a saved result: at first as if the row were not saturated.
 unsafe fn measure_saved<T: Stored, O: RowOp>(
     call: &Call<'_, T, O>,
     long: &mut Long<T>,
-    peak: Peak<T>,
     control: &dyn Control,
 ) -> Result<(), Error> {
-    let (picked, pivot) = if peak.max.to_f64() > O::SATURATED {
-        long.position = peak.position;
-        (peak.position, peak.max)
-    } else {
-        (0, T::from_f64(f64::INFINITY))
-    };
     // SAFETY: the caller's promise.
     unsafe {
-        long.picked = pack::second_at(&call.plan, long.place, picked);
-        long.known = Some(Known { pivot, moved: None });
-        long.state = State {
-            max: peak.max.to_f64(),
-            ties: 1.0,
-            ..measure_all(call, long, control)?
-        };
+        long.picked = pack::second_at(&call.plan, long.place, 0);
+        let mut state = measure_all(call, long, control)?;
+        let max = state.largest;
+        if max > O::SATURATED {
+            let peak = peak_all(call, long, control)?;
+            long.position = peak.position;
+            long.picked = pack::second_at(&call.plan, long.place, peak.position);
+            long.known = Some(Known {
+                pivot: peak.max,
+                moved: None,
+            });
+            state = measure_all(call, long, control)?;
+        }
+        long.state = State { max, ties: 1.0, ..state };
     }
     Ok(())
 }
@@ -593,17 +609,20 @@ pub(super) unsafe fn measure<S: Isa + Simd<T>, T: Stored, O: RowOp>(
         unsafe {
             let x = block(s, call, long, start, len, scratch);
             let b = second_block(s, call, long, start, len, scratch.add(BLOCK));
+            // Where the maximum is looked for first, that has to find the block in the cache. Else there is no such hurry, and
+            // what is fetched too early is gone again.
+            let ahead = if O::SCORES { len } else { BLOCK / 4 };
             let from = Source {
                 x,
                 b,
-                next_x: x.wrapping_add(len),
-                next_b: b.wrapping_add(len),
-            };
-            let m = match long.known {
-                Some(known) => known.pivot,
-                None => along::max(s, x, len),
+                next_x: x.wrapping_add(ahead),
+                next_b: b.wrapping_add(ahead),
             };
             let found = if O::SCORES {
+                let m = match long.known {
+                    Some(known) => known.pivot,
+                    None => along::max(s, x, len),
+                };
                 match Kind::of(m, &long.base, long.moved_temperature) {
                     Kind::Near => sum_block(s, &long.base, m, f, from, len),
                     Kind::Far(_) => State {
@@ -619,9 +638,11 @@ pub(super) unsafe fn measure<S: Isa + Simd<T>, T: Stored, O: RowOp>(
                     },
                 }
             } else {
-                let (sum, _) = along::sum(s, Vector::splat(s, m), f, from, len);
+                let m = long.known.map_or(T::from_f64(f64::INFINITY), |known| known.pivot);
+                let (sum, largest) = along::sum(s, Vector::splat(s, m), f, from, len);
                 State {
                     max: 0.0,
+                    largest: largest.to_f64(),
                     peak: [T::KAPPA * pow2(O::DEPTH.bias::<T>()), 0.0],
                     sums: fold_sums::<S, T, O>(&sum),
                     ..State::EMPTY
@@ -660,7 +681,7 @@ unsafe fn sum_block<S: Isa + Simd<T>, T: Stored, O: RowOp>(
         peak: exp.peak.map(|v| v.lane(0).to_f64()),
         ties: sum.ties,
         sums: fold_sums::<S, T, O>(&sum),
-        far: false,
+        ..State::EMPTY
     }
 }
 
