@@ -134,8 +134,10 @@ fn terms<S: Simd<T>, T: Float, F: Terms<S, T>, const N: usize>(
 ) -> [Vector<S, T>; N] {
     let mut clamped = x;
     for i in 0..N {
-        // In this order the maximum keeps a NaN.
-        clamped[i] = exp.floor.max(x[i]);
+        // What vanishes afterwards may be anything until then. In this order the maximum keeps a NaN.
+        if !F::VANISHES {
+            clamped[i] = exp.floor.max(x[i]);
+        }
     }
     let mut e = exp.of_several(clamped);
     for i in 0..N {

@@ -465,11 +465,10 @@ impl<S: Simd<T>, T: Float, O: RowOp> Map<S, T> for ExpFinish<'_, S, T, O> {
     const SECOND: bool = O::SECOND;
     #[inline(always)]
     fn apply(self, v: Vector<S, T>, b: Vector<S, T>) -> Vector<S, T> {
-        let e = self.exp.of(self.exp.floor.max(v));
         let e = if O::VANISHES {
-            e.select(v.not_less(self.exp.floor), Vector::zero(v.1))
+            self.exp.of(v).select(v.not_less(self.exp.floor), Vector::zero(v.1))
         } else {
-            e
+            self.exp.of(self.exp.floor.max(v))
         };
         self.finish.apply(e, b)
     }
