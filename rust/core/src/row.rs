@@ -158,32 +158,6 @@ fn terms<S: Simd<T>, T: Float, F: Terms<S, T>, const N: usize>(
     e
 }
 
-/// Four vectors, as many at once as suits the instruction set.
-#[inline(always)]
-fn four_terms<S: Isa + Simd<T>, T: Float, F: Terms<S, T>>(
-    exp: &Exp<S, T>,
-    m: Vector<S, T>,
-    f: F,
-    [x, b]: [[Vector<S, T>; GROUP]; 2],
-    group: &mut Group<S, T>,
-    ties: &mut Vector<S, T>,
-) -> [Vector<S, T>; GROUP] {
-    let mut e = x;
-    match S::INTERLEAVE {
-        4 => e = terms(exp, m, f, [x, b], None, group, ties),
-        2 => {
-            [e[0], e[1]] = terms(exp, m, f, [[x[0], x[1]], [b[0], b[1]]], None, group, ties);
-            [e[2], e[3]] = terms(exp, m, f, [[x[2], x[3]], [b[2], b[3]]], None, group, ties);
-        }
-        _ => {
-            for i in 0..GROUP {
-                [e[i]] = terms(exp, m, f, [[x[i]], [b[i]]], None, group, ties);
-            }
-        }
-    }
-    e
-}
-
 /// What is done to each vector of a row, and to that of a second row where there is one.
 pub(crate) trait Map<S: Simd<T>, T: Float>: Copy {
     /// Whether there is a second row.
@@ -232,21 +206,26 @@ impl<T: Float> Source<T> {
         }
     }
 
-    /// Two vectors from `j` on, of each only some lanes; minus infinity and zero beyond.
+    /// `N` vectors from `j` on; of the last only some lanes, if said, and minus infinity and zero beyond.
     ///
     /// # Safety
     /// The rows are valid for reading them; the second only `if second`.
     #[inline(always)]
-    unsafe fn two<S: Simd<T>>(&self, s: S, j: usize, count: [usize; 2], second: bool) -> [[Vector<S, T>; 2]; 2] {
-        let mut rows = [[Vector::zero(s); 2]; 2];
-        for i in 0..2 {
+    unsafe fn several<S: Simd<T>, const N: usize>(
+        &self,
+        s: S,
+        j: usize,
+        last: Option<usize>,
+        second: bool,
+    ) -> [[Vector<S, T>; N]; 2] {
+        let mut rows = [[Vector::zero(s); N]; 2];
+        for i in 0..N {
             let j = j + i * T::LANES;
             // SAFETY: the caller's promise.
             let [x, b] = unsafe {
-                if count[i] == T::LANES {
-                    self.load(s, j, second)
-                } else {
-                    self.load_partial(s, j, count[i], T::NEG_INFINITY, second)
+                match last {
+                    Some(lanes) if i == N - 1 => self.load_partial(s, j, lanes, T::NEG_INFINITY, second),
+                    _ => self.load(s, j, second),
                 }
             };
             rows[0][i] = x;
@@ -347,6 +326,46 @@ pub(crate) mod along {
         0
     }
 
+    /// The [`terms`] of `N` vectors from a place on (of the last only some lanes, if said). The exponentials are stored at
+    /// `e` where `STORE`, before those of the next vectors are loaded: the compiler mixes these few, and no more than there
+    /// are registers for.
+    ///
+    /// # Safety
+    /// The rows are valid for reading and `e`, if `STORE`, for writing them.
+    #[inline(always)]
+    #[allow(clippy::too_many_arguments, reason = "a part of one function")]
+    unsafe fn some_terms<S: Isa + Simd<T>, T: Float, F: Terms<S, T>, const STORE: bool, const N: usize>(
+        exp: &Exp<S, T>,
+        m: Vector<S, T>,
+        f: F,
+        from: Source<T>,
+        e: *mut T,
+        (j, last): (usize, Option<usize>),
+        group: &mut Group<S, T>,
+        ties: &mut Vector<S, T>,
+    ) {
+        let s = m.1;
+        #[allow(clippy::manual_map, reason = "a closure is not told to be inlined")]
+        let valid = match last {
+            Some(lanes) => Some(Mask::first(s, lanes)),
+            None => None,
+        };
+        // SAFETY: the caller's promise.
+        unsafe {
+            let rows = from.several::<S, N>(s, j, last, F::SECOND);
+            let kept = terms(exp, m, f, rows, valid, group, ties);
+            if STORE {
+                for i in 0..N {
+                    let e = e.add(j + i * T::LANES);
+                    match last {
+                        Some(lanes) if i == N - 1 => kept[i].store_partial(e, lanes),
+                        _ => kept[i].store(e),
+                    }
+                }
+            }
+        }
+    }
+
     /// Sums exponentials and what `f` adds, and stores the exponentials at `e` where `STORE`. `e` may be the row.
     ///
     /// # Safety
@@ -375,30 +394,15 @@ pub(crate) mod along {
             from.prefetch(s, j, F::SECOND);
             let mut rest = Group::zero(s);
             while j + 2 * lanes < n {
-                let [x, b] = from.two(s, j, [lanes; 2], F::SECOND);
-                let kept = terms(exp, m, f, [x, b], None, &mut rest, &mut ties);
-                if STORE {
-                    kept[0].store(e.add(j));
-                    kept[1].store(e.add(j + lanes));
-                }
+                some_terms::<S, T, F, STORE, 2>(exp, m, f, from, e, (j, None), &mut rest, &mut ties);
                 j += 2 * lanes;
             }
             if j + lanes < n {
-                let left = n - j - lanes;
-                let [x, b] = from.two(s, j, [lanes, left], F::SECOND);
-                let valid = Some(Mask::first(s, left));
-                let kept = terms(exp, m, f, [x, b], valid, &mut rest, &mut ties);
-                if STORE {
-                    kept[0].store(e.add(j));
-                    kept[1].store_partial(e.add(j + lanes), left);
-                }
+                let last = (j, Some(n - j - lanes));
+                some_terms::<S, T, F, STORE, 2>(exp, m, f, from, e, last, &mut rest, &mut ties);
             } else if j < n {
-                let valid = Some(Mask::first(s, n - j));
-                let [x, b] = from.load_partial(s, j, n - j, T::NEG_INFINITY, F::SECOND);
-                let [kept] = terms(exp, m, f, [[x], [b]], valid, &mut rest, &mut ties);
-                if STORE {
-                    kept.store_partial(e.add(j), n - j);
-                }
+                let last = (j, Some(n - j));
+                some_terms::<S, T, F, STORE, 1>(exp, m, f, from, e, last, &mut rest, &mut ties);
             }
             j = 0;
             while j + GROUP * lanes <= n {
@@ -406,12 +410,18 @@ pub(crate) mod along {
                 for i in 0..groups {
                     from.prefetch(s, j, F::SECOND);
                     let mut group = Group::zero(s);
-                    for i in (0..GROUP).step_by(2) {
-                        let [x, b] = from.two(s, j + i * lanes, [lanes; 2], F::SECOND);
-                        let kept = terms(exp, m, f, [x, b], None, &mut group, &mut ties);
-                        if STORE {
-                            kept[0].store(e.add(j + i * lanes));
-                            kept[1].store(e.add(j + (i + 1) * lanes));
+                    match S::INTERLEAVE {
+                        4 => some_terms::<S, T, F, STORE, 4>(exp, m, f, from, e, (j, None), &mut group, &mut ties),
+                        2 => {
+                            for j in [j, j + 2 * lanes] {
+                                some_terms::<S, T, F, STORE, 2>(exp, m, f, from, e, (j, None), &mut group, &mut ties);
+                            }
+                        }
+                        _ => {
+                            for i in 0..GROUP {
+                                let j = j + i * lanes;
+                                some_terms::<S, T, F, STORE, 1>(exp, m, f, from, e, (j, None), &mut group, &mut ties);
+                            }
                         }
                     }
                     held.hold(i, &group, F::SUMS);

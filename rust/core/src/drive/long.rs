@@ -398,7 +398,11 @@ unsafe fn measure_saved<T: Stored, O: RowOp>(
             });
             state = measure_all(call, long, control)?;
         }
-        long.state = State { max, ties: 1.0, ..state };
+        long.state = State {
+            max,
+            ties: 1.0,
+            ..state
+        };
     }
     Ok(())
 }

@@ -50,7 +50,11 @@ struct Batch<T> {
 /// What lies `by` bytes on, to be fetched meanwhile: nothing, if `by` is 0.
 #[inline(always)]
 fn ahead_of<T>(p: *const T, by: isize) -> *const T {
-    if by == 0 { std::ptr::null() } else { p.wrapping_byte_offset(by) }
+    if by == 0 {
+        std::ptr::null()
+    } else {
+        p.wrapping_byte_offset(by)
+    }
 }
 
 /// Nothing was picked.

@@ -150,11 +150,7 @@ impl<'c, S: Isa + Simd<T>, T: Stored> Stage<'c, S, T> {
         found: Found<S, T>,
         count: usize,
     ) -> Known<S, T> {
-        let [own, own_rest] = if O::SCORES {
-            self.exp.peak
-        } else {
-            [Vector::zero(s); 2]
-        };
+        let [own, own_rest] = if O::SCORES { self.exp.peak } else { [Vector::zero(s); 2] };
         // Of a saved result: the exponential of 0, and no other.
         let of_zero = Vector::splat(s, T::KAPPA * pow2(O::DEPTH.bias::<T>()));
         let max = Vector::from_lanes(s, &self.max);

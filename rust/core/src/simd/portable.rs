@@ -152,7 +152,11 @@ macro_rules! portable {
             fn same(self, a: Self::Reg, b: Self::Reg) -> Self::Mask {
                 let mut m = [0; $lanes];
                 for i in 0..$lanes {
-                    m[i] = if a[i].to_bits() == b[i].to_bits() { $uint::MAX } else { 0 };
+                    m[i] = if a[i].to_bits() == b[i].to_bits() {
+                        $uint::MAX
+                    } else {
+                        0
+                    };
                 }
                 m
             }
