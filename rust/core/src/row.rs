@@ -120,8 +120,10 @@ pub(crate) fn add_lanes<S: Isa, T: Float>(mut lanes: [[Vector<S, f64>; 2]; 8]) -
     T::fold_merge(lanes[0], lanes[1])
 }
 
-/// The exponentials of some vectors, and the sums with them added: to the first one the maximum adds nothing, it is
-/// counted. (Counted are the others: one comparison serves both.) Of the last vector only some lanes are `valid`, if said.
+/// The exponentials of some vectors, and the sums with them added: to the first one the maximum's adds nothing, it is
+/// counted. It is known by its bits: an element whose exponential is rounded to the maximum's adds as much as another
+/// maximum, to the last digit, and the elements themselves need not be kept until then. Of the last vector only some lanes
+/// are `valid`, if said.
 #[inline(always)]
 fn terms<S: Simd<T>, T: Float, F: Terms<S, T>, const N: usize>(
     exp: &Exp<S, T>,
