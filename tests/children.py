@@ -18,9 +18,13 @@ LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 TIMEOUT = 3600 if LONG else 120  # seconds until a child counts as hung: many times what it needs
 
 
-def run(code, *arguments, expect_success=True, **environment):
-    """Run `code` under `-W error` with only these of our variables set; return the finished process."""
-    env = {k: v for k, v in os.environ.items() if k not in VARIABLES}
+def run(code, *arguments, expect_success=True, inherit=True, **environment):
+    """Run `code` under `-W error` with only these of our variables set; return the finished process.
+
+    Without `inherit` it has hardly a variable: what the import of our package set here is not set there beforehand.
+    """
+    kept = set(os.environ) - set(VARIABLES) if inherit else {"PATH", "HOME", "LD_LIBRARY_PATH", "PYTHONPATH"}
+    env = {k: v for k, v in os.environ.items() if k in kept}
     env |= {"PYTHONPATH": os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])}
     command = [sys.executable, "-W", "error", "-c", code, *arguments]
     done = subprocess.run(

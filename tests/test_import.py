@@ -37,7 +37,7 @@ heavy = {"ml_dtypes", "scipy", "dask", "pandas", "torch", "concurrent", "multipr
 assert "softmax_rs" in new and not new & heavy, new
 assert not any(m.startswith(("softmax_rs.compat", "softmax_rs.dask")) for m in sys.modules)
 """
-    run(SNAPSHOT + code)
+    run(SNAPSHOT + code, inherit=False)
 
 
 def test_import_does_not_change_the_floating_point_mode():

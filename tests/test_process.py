@@ -50,7 +50,7 @@ def test_import_changes_no_mode_and_no_signal():
     if platform.machine() != "x86_64" or platform.libc_ver()[0] != "glibc":
         pytest.skip(f"knows glibc's fenv_t of x86-64 only, this is {platform.machine()} {platform.libc_ver()[0]}")
     code = """
-import ctypes, resource, struct, sys
+import ctypes, resource, signal, struct, sys
 import numpy as np
 
 libm = ctypes.CDLL("libm.so.6")
@@ -70,6 +70,14 @@ def state():
     limits = [resource.getrlimit(getattr(resource, name)) for name in dir(resource) if name.startswith("RLIMIT_")]
     return modes(), [line for line in signals if not line.startswith("SigQ")], limits
 
+# Not what the parent, which has imported the package, may have handed down: all signals are blocked, or none, and limits
+# are other ones.
+blocked = sys.argv[2] == "blocked"
+signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals() if blocked else [])
+for name in ("RLIMIT_CORE", "RLIMIT_MEMLOCK", "RLIMIT_NOFILE", "RLIMIT_STACK"):
+    soft, hard = resource.getrlimit(getattr(resource, name))
+    other = (soft if soft > 0 else 2**40) // 2 + blocked
+    resource.setrlimit(getattr(resource, name), (other if hard < 0 else min(other, hard), hard))
 block = environment()
 block[28:] = struct.pack("<I", 0x1F80 | int(sys.argv[1], 16))
 assert libm.fesetenv(block) == 0
@@ -82,7 +90,8 @@ softmax_rs.softmax(x), softmax_rs.cross_entropy_with_grad(x, np.zeros(300, int))
 assert state() == before, (state(), before)
 """
     for mode in ("0", "8040", "4000", "6000"):  # as it starts; FTZ and DAZ; round up; towards zero
-        run(code, mode)
+        run(code, mode, "open")
+    run(code, "0", "blocked")
 
 
 @pytest.fixture(scope="module")
