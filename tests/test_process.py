@@ -70,8 +70,8 @@ def state():
     limits = [resource.getrlimit(getattr(resource, name)) for name in dir(resource) if name.startswith("RLIMIT_")]
     return modes(), [line for line in signals if not line.startswith("SigQ")], limits
 
-# Not what the parent, which has imported the package, may have handed down: all signals are blocked, or none, and limits
-# are other ones.
+# Not what the parent, which has imported the package, may have handed down: all signals are blocked, or none, and
+# limits are other ones.
 blocked = sys.argv[2] == "blocked"
 signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals() if blocked else [])
 for name in ("RLIMIT_CORE", "RLIMIT_MEMLOCK", "RLIMIT_NOFILE", "RLIMIT_STACK"):
