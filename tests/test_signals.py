@@ -72,8 +72,8 @@ CASES = {
 }
 
 INTERRUPTED = """
-waits, busy = [], []
-for i in range(times):
+waits, busy, missed = [], [], 0
+while len(waits) < times:
     sent = []
 
     def interrupt(delay):
@@ -83,13 +83,19 @@ for i in range(times):
 
     waiting = threading.Thread(target=interrupt, args=(random.uniform(*between),))
     waiting.start()
+    inside = True
     try:
         call()
+        inside = False
+        time.sleep(60)  # until the signal comes
     except KeyboardInterrupt:
-        waits.append(time.perf_counter() - sent[0])
-        busy.append(time.process_time() - sent[1])
-    else:
-        raise AssertionError("the call ended by itself")
+        if inside:
+            waits.append(time.perf_counter() - sent[0])
+            busy.append(time.process_time() - sent[1])
+        else:  # the machine is less busy than when the call was timed: sooner
+            missed += 1
+            between = between[0], between[0] + 0.8 * (between[1] - between[0])
+            assert missed <= times, "the call ends by itself, again and again"
     waiting.join()
     assert is_right()
 print(f"{statistics.median(waits) * 1e3:.0f} ms, at most {max(waits) * 1e3:.0f} ms")
