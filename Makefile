@@ -41,7 +41,7 @@ REPRODUCIBLE = SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct 2>/dev/null || echo 
 PINNED := $(if $(shell command -v taskset),taskset -c 0)
 
 help: ## list the verbs
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1|/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-26s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1|/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-26s %s\n", $$1, $$2 }'
 
 demo: $(call group,demo) $(PACKAGE) ## build, classify 1500 real files (ARGS="FOLDER --top 3" for others), train a classifier (TRAIN="--newton")
 	@echo '==> job 1 of 2: what kind of file is it? The softmax of a real network, over real files'
