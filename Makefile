@@ -17,7 +17,7 @@
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .SUFFIXES:
-.PHONY: help demo test built-rust-tests test-rust test-python test-aarch64 test-old-cpus golden check check-rust check-python check-docs bench bench-compare bench-proof dashboard chart instructions instructions-update docs figures exhaustive endurance stress asan fuzz long supply-chain wheel wheel-manylinux fmt clean rust FORCE
+.PHONY: help demo test test-rust test-python test-aarch64 test-old-cpus golden check check-rust check-python check-docs bench bench-compare bench-proof dashboard chart instructions instructions-update docs figures exhaustive endurance stress asan fuzz long supply-chain wheel wheel-manylinux fmt clean rust FORCE
 
 # What an outer environment may set and what would lead another Python, or pip, elsewhere.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV CONDA_PREFIX PIP_USER PIP_TARGET PIP_PREFIX PIP_REQUIRE_VIRTUALENV
@@ -51,14 +51,11 @@ demo: $(call group,demo) $(PACKAGE) ## build, classify 1500 real files (ARGS="FO
 
 # First what is compiled, the tests and the wheel at once: either keeps one CPU busy for minutes.
 test: | rust ## run the Rust and the Python tests (ARGS="-k name" goes to pytest)
-	@$(MAKE) --no-print-directory -j2 built-rust-tests $(PACKAGE)
+	@echo '==> building the Rust tests and the package'
+	@cargo test --quiet --no-run $(LOCKED) -p softmax-core & tests=$$!; \
+		$(MAKE) --no-print-directory $(PACKAGE); package=$$?; wait $$tests && exit $$package
 	@$(MAKE) --no-print-directory test-rust
 	@$(MAKE) --no-print-directory test-python
-
-built-rust-tests: | rust
-	@echo '==> building the Rust tests'
-	@cargo test --quiet --no-run $(LOCKED) -p softmax-core
-
 
 test-rust: | rust
 	@echo '==> Rust tests'
