@@ -76,8 +76,8 @@ impl<S: Simd<T>, T: Float> Group<S, T> {
     }
 }
 
-/// Lane sums of groups that wait to be added to wide lanes. (On AVX2, to convert each amid the exponentials takes an eighth
-/// of the pass: halves have to be shuffled out of registers. From memory they come by themselves.)
+/// Lane sums of groups that wait to be added to wide lanes. (On AVX2, to convert each amid the exponentials costs
+/// softmax 3 % and logsumexp 6 %: halves have to be shuffled out of registers. From memory they come by themselves.)
 struct Held<S: Simd<T>, T: Float>([[MaybeUninit<Vector<S, T>>; 1 + SUMS]; HELD]);
 
 /// How many groups wait.
