@@ -38,6 +38,8 @@ DASHBOARD := .venv/stamps/dashboard-$(GROUPS_SUM)
 # What a wheel depends on besides its sources: the paths of its builder (in the messages of panics) and the time.
 REPRODUCIBLE = SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct 2>/dev/null || echo 946684800) \
 	RUSTFLAGS="--remap-path-prefix=$(CURDIR)=/softmax-rs --remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}=/cargo"
+# As many processes as CPUs, but four at most: some tests take gigabytes.
+PARALLEL := --numprocesses=logical --maxprocesses=4 --dist=worksteal
 PINNED := $(if $(shell command -v taskset),taskset -c 0)
 
 help: ## list the verbs
@@ -49,21 +51,22 @@ demo: $(call group,demo) $(PACKAGE) ## build, classify 1500 real files (ARGS="FO
 	@echo '==> job 2 of 2: which digit is it? Cross entropy and its gradient, to train on real images'
 	$(PY) examples/train_digits.py $(TRAIN)
 
-# First what is compiled, the tests and the wheel at once: either keeps one CPU busy for minutes.
-test: | rust ## run the Rust and the Python tests (ARGS="-k name" goes to pytest)
-	@echo '==> building the Rust tests and the package'
-	@cargo test --quiet --no-run $(LOCKED) -p softmax-core & tests=$$!; \
-		$(MAKE) --no-print-directory $(PACKAGE); package=$$?; wait $$tests && exit $$package
+# The Rust tests take the core as the wheel has it: built once, on all CPUs, while pip fetches what the Python tests need.
+test: .venv/home | rust ## run the Rust and the Python tests (ARGS="-k name" goes to pytest)
+	@echo '==> building the core in release mode, and the Rust tests (the first time some minutes)'
+	@cargo test --quiet --release --no-run $(LOCKED) -p softmax-core & tests=$$!; \
+		$(MAKE) --no-print-directory $(call group,test); group=$$?; wait $$tests && exit $$group
+	@$(MAKE) --no-print-directory $(PACKAGE)
 	@$(MAKE) --no-print-directory test-rust
 	@$(MAKE) --no-print-directory test-python
 
 test-rust: | rust
 	@echo '==> Rust tests'
-	cargo test $(LOCKED) -p softmax-core
+	cargo test --release $(LOCKED) -p softmax-core
 
 test-python: $(call group,test) $(DASHBOARD) $(PACKAGE)
 	@echo '==> Python tests'
-	$(PY) -m pytest $(ARGS)
+	$(PY) -m pytest $(PARALLEL) $(ARGS)
 
 test-aarch64: | rust ## the Rust tests on aarch64 (NEON), emulated (INSTALL=1 installs what that needs); minutes
 	tools/other_cpus.sh aarch64
@@ -72,7 +75,7 @@ test-old-cpus: | rust ## the Rust tests on x86-64 CPUs without AVX-512 and witho
 	tools/other_cpus.sh x86_64
 
 golden: $(call group,test) $(PACKAGE) ## write the golden bits anew, after a change that was meant to change them
-	SOFTMAX_RS_GOLDEN=write cargo test $(LOCKED) -p softmax-core --test golden
+	SOFTMAX_RS_GOLDEN=write cargo test --release $(LOCKED) -p softmax-core --test golden
 	SOFTMAX_RS_GOLDEN=write $(PY) -m pytest -q tests/test_golden.py
 
 check: check-rust check-python check-docs ## formats, lints, types, stubs, docs: all that needs no test run
@@ -141,7 +144,7 @@ fuzz: $(call group,test) $(PACKAGE) | rust ## fuzz the Rust core, then the Pytho
 	tools/fuzz.sh $(or $(SECONDS),60)
 
 long: $(call group,test) $(PACKAGE) ## the Python tests that draw at random, with ten to hundred times the cases; hours
-	HYPOTHESIS_PROFILE=long $(PY) -m pytest $(or $(ARGS),tests/test_views.py tests/test_out.py tests/test_mutation.py tests/test_huge.py tests/test_properties.py tests/test_fuzz.py)
+	HYPOTHESIS_PROFILE=long $(PY) -m pytest $(PARALLEL) $(or $(ARGS),tests/test_views.py tests/test_out.py tests/test_mutation.py tests/test_huge.py tests/test_properties.py tests/test_fuzz.py)
 
 wheel: $(call group,build) | rust ## build a release wheel and the source distribution into dist/
 	rm -rf dist

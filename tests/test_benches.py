@@ -170,13 +170,12 @@ def test_slower_is_flagged(measured):
     assert compare.measured(folder / "results", "0" * 40) == (0, [])
 
 
-def test_page(measured, capsys):
+def test_page(measured, say):
     """The published page needs nothing from elsewhere, and Chromium draws a graph on it."""
     import dashboard
 
     def not_run(reason):
-        with capsys.disabled():
-            print(f"\n***** NOT RUN: the page of benchmarks in a browser: {reason} *****")
+        say(f"***** NOT RUN: the page of benchmarks in a browser: {reason} *****")
         pytest.skip(reason)
 
     folder, config, _ = measured

@@ -56,14 +56,13 @@ def test_golden(level, found, golden):
     assert not wrong, f"{len(wrong)} of {len(KEYS)} on {level} (`make golden` if that was meant):\n" + "\n".join(wrong)
 
 
-def test_matrix(found, capsys):
+def test_matrix(found, say):
     """Print how many calls ran where. No level passes for another: the portable one has float64 elements of its own."""
-    lines = ["", f"{'golden bits: calls':40}" + "".join(f"{level:>10}" for level in found)]
+    lines = [f"{'golden bits: calls':40}" + "".join(f"{level:>10}" for level in found)]
     for way in WAYS:
         calls = [sum(r["results"][f"{way} {dtype}"][2] for dtype in FLOATS) for r in found.values()]
         lines.append(f"{way!s:40}" + "".join(f"{count:>10}" for count in calls))
-    with capsys.disabled():
-        print("\n".join(lines))
+    say("\n".join(lines))
     assert all(r["results"][key][2] > 0 for r in found.values() for key in KEYS)
     portable = found["portable"]["results"]
     # (Both may round the same number per row to the same float.)

@@ -50,16 +50,15 @@ def test_level(level, reports):
     assert not report["failures"], f"{len(report['failures'])} failures on {level}, first:\n{report['failures'][0]}"
 
 
-def test_matrix(reports, capsys):
+def test_matrix(reports, say):
     """Print what ran where: cases and worst ULPs, level by function."""
     names = [f"{f} {dtype}" for f in FUNCTIONS for dtype in FLOATS]
-    lines = ["", f"{platform.machine()}, levels absent here: {', '.join(ABSENT) or 'none'}"]
+    lines = [f"{platform.machine()}, levels absent here: {', '.join(ABSENT) or 'none'}"]
     lines += [f"{'cases (worst ULP)':24}" + "".join(f"{level:>18}" for level in LEVELS)]
     for name in names:
         cells = [f"{r['ran'].get(name, 0)} ({r['worst'].get(name, 0):.3f})" for r in reports.values()]
         lines += [f"{name:24}" + "".join(f"{cell:>18}" for cell in cells)]
-    with capsys.disabled():
-        print("\n".join(lines))
+    say("\n".join(lines))
     assert all(report["ran"].get(name, 0) for report in reports.values() for name in names)
 
 

@@ -42,16 +42,9 @@ macro_rules! probe {
 probe!(exp_f32, log1p_f32, f32);
 probe!(exp_f64, log1p_f64, f64);
 
-/// How often this thread has entered code that is compiled for the level; none where that is not counted (without debug
-/// assertions).
-pub fn entered(level: Level) -> Option<u64> {
-    #[cfg(debug_assertions)]
-    return Some(crate::simd::entered(level));
-    #[cfg(not(debug_assertions))]
-    {
-        let _ = level;
-        None
-    }
+/// How often this thread has entered code that is compiled for the level.
+pub fn entered(level: Level) -> u64 {
+    crate::simd::entered(level)
 }
 
 fn supported(level: Level) -> Result<Supported, Error> {
@@ -66,6 +59,7 @@ struct ExpOf<'a, T> {
 
 impl<T: Float> Kernel<T> for ExpOf<'_, T> {
     type Out = f64;
+    type Home = Self;
     #[inline(always)]
     fn run<S: Isa + Simd<T>>(self, s: S) -> f64 {
         let exp = Exp::new(s, &Base::new(self.temperature), Vector::splat(s, self.m), Depth::Full);
@@ -84,6 +78,7 @@ struct Log1pOf<'a, T>(&'a mut [T]);
 
 impl<T: Float> Kernel<T> for Log1pOf<'_, T> {
     type Out = ();
+    type Home = Self;
     #[inline(always)]
     fn run<S: Isa + Simd<T>>(self, s: S) {
         for chunk in self.0.chunks_mut(T::LANES) {

@@ -1,5 +1,5 @@
 //! What the compiler made of the kernels: disassembles this very executable and looks for vector code that is not inside
-//! the one function per level which is compiled with the level's instructions (`Level::dispatch_unchecked::compiled`).
+//! the one function per level which is compiled with the level's instructions (`compiled` in `Level::dispatch_unchecked`).
 //!
 //! The trap is silent: a function, closure or iterator adaptor on the way that is not inlined is compiled for the baseline,
 //! and there each intrinsic is a call of its own. Results are right, and ten times slower.
@@ -18,7 +18,7 @@ use common::{DTYPES, OPS, encode, report};
 use softmax_core::simd::Level;
 
 /// The functions that carry `#[target_feature]`.
-const KERNEL: &str = "dispatch_unchecked::compiled";
+const KERNEL: &str = "dispatch_unchecked::Compiled>::compiled";
 /// Kernels of each level: two types; what `ops::Kernel` names, three of it twice (with a temperature or without, with the gradient or without), the Jacobians once.
 const KERNELS: usize = 2 * 15;
 
@@ -39,7 +39,7 @@ const ONCE_A_ROW: &[&str] = &[
     "drive::rows::one_nan",
     "drive::rows::fill",
     "drive::long::State::merge",
-    "dispatch_apart::apart",
+    "dispatch_apart::Compiled>::apart",
 ];
 /// With debug assertions an unaligned access checks its pointer, and is too large to be inlined; so is `array::map`;
 /// and more is copied.

@@ -2,7 +2,7 @@
 //! fused multiply-add (AVX2, AVX-512, NEON) must reproduce one of them, the portable level the other, on whatever machine.
 //!
 //! After a change that is meant to change bits, `make golden` writes the file anew (for this file alone:
-//! `SOFTMAX_RS_GOLDEN=write cargo test -p softmax-core --test golden`), on a CPU with AVX2 or NEON.
+//! `SOFTMAX_RS_GOLDEN=write cargo test --release -p softmax-core --test golden`), on a CPU with AVX2 or NEON.
 
 mod common;
 

@@ -47,6 +47,7 @@ struct Task<'a, 'b, T> {
 
 impl<T: Stored> Kernel<T> for Task<'_, '_, T> {
     type Out = ();
+    type Home = Self;
     #[inline(always)]
     fn run<S: Isa + Simd<T>>(self, s: S) {
         for unit in self.units {

@@ -111,7 +111,7 @@ impl State {
             low.sum = T::scalar_merge(low.sum, [low.peak[0] * low.ties, low.peak[1] * low.ties]);
         }
         let scale = pow2((low.octaves - high.octaves).max(-2000.0) as i32);
-        let low_sum = low.sum.map(|v| v * scale);
+        let low_sum = [low.sum[0] * scale, low.sum[1] * scale];
         // In the order of the elements, though addition does not mind.
         Self {
             sum: T::scalar_merge(high.sum, low_sum),
@@ -450,6 +450,7 @@ unsafe fn peak_all<T: Stored, O: RowOp>(
 }
 
 /// Of some elements, and others after them.
+#[inline]
 fn join<T: Float>(some: Option<Peak<T>>, others: Option<Peak<T>>) -> Option<Peak<T>> {
     let (Some(some), Some(others)) = (some, others) else {
         return some.or(others);
@@ -678,11 +679,12 @@ unsafe fn sum_block<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     // SAFETY: the caller's promise.
     let sum = unsafe { along::exp_sum::<S, T, _, false>(s, &of_row, pivot, f, from, std::ptr::null_mut(), len) };
     let total = fold::<S, T>(sum.folded[0]);
+    let [peak, rest] = exp.peak;
     State {
         max: if total[0].is_nan() { f64::NAN } else { m.to_f64() },
         octaves: exp.octaves.lane(0).to_f64(),
         sum: total,
-        peak: exp.peak.map(|v| v.lane(0).to_f64()),
+        peak: [peak.lane(0).to_f64(), rest.lane(0).to_f64()],
         ties: sum.ties,
         sums: fold_sums::<S, T, O>(&sum),
         ..State::EMPTY
@@ -702,7 +704,7 @@ fn fold_sums<S: Isa, T: Float, O: RowOp>(sum: &Sum<S>) -> [[f64; 2]; SUMS] {
 /// Adds eight lanes pairwise.
 #[inline(always)]
 fn fold<S: Isa, T: Float>(folded: [Vector<S, f64>; 2]) -> [f64; 2] {
-    let [sums, rests] = folded.map(|v| v.to_lanes().0);
+    let (sums, rests) = (folded[0].to_lanes().0, folded[1].to_lanes().0);
     let mut lanes = [[0.0; 2]; 8];
     for l in 0..8 {
         lanes[l] = [sums[l], rests[l]];

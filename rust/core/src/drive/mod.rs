@@ -168,10 +168,12 @@ enum Regime {
 }
 
 impl<'a, T: Stored, O: RowOp> Call<'a, T, O> {
+    #[inline]
     fn new(level: Supported, problem: &'a Problem<'a>, details: &'a Details<'a>, op: O) -> Self {
         Self::of(level, Plan::new::<O>(problem, details), op)
     }
 
+    #[inline]
     fn of(level: Supported, plan: Plan<'a>, op: O) -> Self {
         let (problem, details) = (plan.problem, plan.details);
         let unit = Base::new(1.0);
@@ -197,6 +199,7 @@ impl<'a, T: Stored, O: RowOp> Call<'a, T, O> {
         }
     }
 
+    #[inline]
     fn regime(&self) -> Regime {
         let n = self.plan.n;
         if n > LONG_BYTES / size_of::<T>() {
@@ -226,6 +229,7 @@ impl<'a, T: Stored, O: RowOp> Call<'a, T, O> {
         Regime::Rows((bytes / (n * size_of::<T>()).max(1)).clamp(1, T::LANES))
     }
 
+    #[inline]
     unsafe fn run(&self, control: &dyn Control) -> Result<(), Error> {
         let Plan { rows, n, .. } = self.plan;
         if rows == 0 || n == 0 && O::FROM != From::Nothing {
@@ -376,6 +380,7 @@ struct Task<'a, 'b, T, O> {
 
 impl<T: Stored, O: RowOp> Kernel<T> for Task<'_, '_, T, O> {
     type Out = ();
+    type Home = O;
     #[inline(always)]
     fn run<S: Isa + Simd<T>>(self, s: S) {
         let call = self.call;

@@ -61,6 +61,7 @@ struct Pack<'a, 'b, T> {
 
 impl<T: Stored> Kernel<T> for Pack<'_, '_, T> {
     type Out = ();
+    type Home = Self;
     #[inline(always)]
     fn run<S: Isa + Simd<T>>(self, s: S) {
         let Self { plan, part, to, second } = self;
@@ -407,6 +408,7 @@ struct Unpack<'a, 'b, T> {
 
 impl<T: Stored> Kernel<T> for Unpack<'_, '_, T> {
     type Out = ();
+    type Home = Self;
     #[inline(always)]
     fn run<S: Isa + Simd<T>>(self, s: S) {
         let Self {
@@ -533,6 +535,7 @@ struct SaveApart<T> {
 
 impl<T: Stored> Kernel<T> for SaveApart<T> {
     type Out = ();
+    type Home = Self;
     #[inline(always)]
     fn run<S: Isa + Simd<T>>(self, s: S) {
         // SAFETY: `save` was called with valid memory.

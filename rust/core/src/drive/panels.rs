@@ -53,6 +53,7 @@ struct Panel<'a, T> {
 const NOWHERE: usize = usize::MAX;
 
 impl<T: Stored> Access<T> for Panel<'_, T> {
+    #[inline]
     fn place(&self, l: usize) -> Place {
         self.plan.row(self.row(l))
     }
@@ -303,6 +304,7 @@ struct Compute<'a, 'b, 'c, T, O> {
 
 impl<T: Stored, O: RowOp> Kernel<T> for Compute<'_, '_, '_, T, O> {
     type Out = ();
+    type Home = O;
     #[inline(always)]
     fn run<S: Isa + Simd<T>>(self, s: S) {
         let Self {
@@ -439,6 +441,7 @@ struct ToPanel<'a, T> {
 
 impl<T: Float> Kernel<T> for ToPanel<'_, T> {
     type Out = Lanes<T>;
+    type Home = Self;
     #[inline(always)]
     fn run<S: Isa + Simd<T>>(self, s: S) -> Lanes<T> {
         // SAFETY: `to_panel` was called with valid rows.
@@ -518,6 +521,7 @@ struct FromPanel<'a, T> {
 
 impl<T: Float> Kernel<T> for FromPanel<'_, T> {
     type Out = ();
+    type Home = Self;
     #[inline(always)]
     fn run<S: Isa + Simd<T>>(self, s: S) {
         // SAFETY: `from_panel` was called with valid rows.
@@ -699,6 +703,7 @@ struct ToPanels<'a, T> {
 
 impl<T: Stored> Kernel<T> for ToPanels<'_, T> {
     type Out = ();
+    type Home = Self;
     #[inline(always)]
     fn run<S: Isa + Simd<T>>(self, s: S) {
         let load = LoadColumns {
@@ -729,6 +734,7 @@ struct FromPanels<T> {
 
 impl<T: Stored> Kernel<T> for FromPanels<T> {
     type Out = ();
+    type Home = Self;
     #[inline(always)]
     fn run<S: Isa + Simd<T>>(self, s: S) {
         if self.streams {

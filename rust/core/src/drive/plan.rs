@@ -36,6 +36,7 @@ impl Place {
     };
 
     /// From `other` to this.
+    #[inline]
     pub(crate) fn minus(self, other: Self) -> Self {
         self.plus(other, usize::MAX)
     }
@@ -162,10 +163,12 @@ impl<'a> Plan<'a> {
         }
     }
 
+    #[inline]
     pub(crate) fn kept(&self) -> &[Axis] {
         &self.axes[..self.kept]
     }
 
+    #[inline]
     pub(crate) fn reduced(&self) -> &[Axis] {
         &self.axes[self.kept..]
     }
@@ -214,6 +217,7 @@ impl<'a> Plan<'a> {
     }
 
     /// Whether `x` holds rows that the kernels can read where they are.
+    #[inline]
     pub(crate) fn x_in_place<T: Stored>(&self) -> bool {
         let problem = self.problem;
         problem.x.dtype == T::DTYPE
@@ -225,6 +229,7 @@ impl<'a> Plan<'a> {
     }
 
     /// The same for the second array.
+    #[inline]
     pub(crate) fn second_in_place<T: Stored>(&self) -> bool {
         match &self.problem.second {
             Some(second) => {
@@ -240,6 +245,7 @@ impl<'a> Plan<'a> {
 
     /// Whether the kernels can write rows where `out` wants them. (Not if that is where the second array is: exponentials
     /// are written before it has been read for the last time.)
+    #[inline]
     pub(crate) fn out_in_place<T: Stored>(&self) -> bool {
         let problem = self.problem;
         problem.out.dtype == T::DTYPE
@@ -251,6 +257,7 @@ impl<'a> Plan<'a> {
 
     /// Whether results are worth sending past the caches: not where there are few, nor where the lines they go to have
     /// been read.
+    #[inline]
     pub(crate) fn streams<T: Stored, O: RowOp>(&self) -> bool {
         let problem = self.problem;
         let arrays = if O::SECOND { 3 } else { 2 };
@@ -266,6 +273,7 @@ impl<'a> Plan<'a> {
     }
 
     /// Whether the elements of a row are neighbours.
+    #[inline]
     fn unit(&self, stride: impl Fn(&Place) -> isize, size: usize) -> bool {
         match self.reduced() {
             [] => true,
@@ -276,6 +284,7 @@ impl<'a> Plan<'a> {
 
     /// The innermost kept axis, if rows that are neighbours on it are neighbours in `x`, element by element, and the
     /// element needs no conversion but that to what arithmetic runs in.
+    #[inline]
     pub(crate) fn columns(&self) -> Option<Axis> {
         let problem = self.problem;
         let size = problem.x.dtype.size() as isize;

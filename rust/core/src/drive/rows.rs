@@ -61,6 +61,7 @@ fn ahead_of<T>(p: *const T, by: isize) -> *const T {
 const NOWHERE: usize = usize::MAX;
 
 impl<T: Stored> Access<T> for Batch<T> {
+    #[inline]
     fn place(&self, l: usize) -> Place {
         self.row(l).place
     }

@@ -72,6 +72,7 @@ pub(crate) struct Base<T> {
 }
 
 impl<T: Float> Base<T> {
+    #[inline]
     pub(crate) fn new(temperature: f64) -> Self {
         let k = T::TABLE_SIZE as f64;
         let inverse = 1.0 / temperature;
@@ -153,14 +154,17 @@ impl<'a, T: Float> RowExp<'a, T> {
     /// In all lanes.
     #[inline(always)]
     pub(crate) fn splat<S: Simd<T>>(&self, s: S) -> Exp<S, T> {
-        let mut poly = [Vector::zero(s); 8];
+        let (mut step, mut poly) = ([Vector::zero(s); 2], [Vector::zero(s); 8]);
+        for i in 0..2 {
+            step[i] = Vector::splat(s, self.base.constants[STEP[i]]);
+        }
         for i in 0..T::DEGREE {
             poly[i] = Vector::splat(s, self.base.constants[POLY + i]);
         }
         Exp {
             scale: Vector::splat(s, self.base.constants[SCALE]),
             shift: Vector::splat(s, self.shift),
-            step: STEP.map(|i| Vector::splat(s, self.base.constants[i])),
+            step,
             poly,
             table: T::table(s),
             octaves: Vector::zero(s),
@@ -204,7 +208,9 @@ impl<S: Simd<T>, T: Float> Exp<S, T> {
     #[inline(always)]
     fn shifted(s: S, m: Vector<S, T>, constants: &[Vector<S, T>; CONSTANTS], depth: Depth) -> Self {
         let mut poly = [Vector::zero(s); 8];
-        poly.copy_from_slice(&constants[POLY..]);
+        for i in 0..8 {
+            poly[i] = constants[POLY + i];
+        }
         let k = T::TABLE_SIZE as f64;
         let magic = Vector::splat(s, T::MAGIC);
         let octaves = m.mul_add(constants[OCTAVE], magic) - magic;

@@ -281,7 +281,6 @@ impl Float for f32 {
     }
     #[inline(always)]
     fn enter<S: Isa, K: Kernel<Self>>(s: S, kernel: K) -> K::Out {
-        super::level::note(S::LEVEL);
         kernel.run(s)
     }
     #[inline(always)]
@@ -427,7 +426,6 @@ impl Float for f64 {
     }
     #[inline(always)]
     fn enter<S: Isa, K: Kernel<Self>>(s: S, kernel: K) -> K::Out {
-        super::level::note(S::LEVEL);
         kernel.run(s)
     }
     #[inline(always)]

@@ -1,6 +1,5 @@
 //! Which instruction sets there are, which one this CPU gets, and the one place where code is compiled for them.
 
-#[cfg(debug_assertions)]
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -10,6 +9,9 @@ use crate::Error;
 /// Work on lanes of `T` that is compiled for every level.
 pub(crate) trait Kernel<T: Float> {
     type Out;
+    /// A type of the module that the compiled code is to be part of. rustc optimises the modules of a crate side by side,
+    /// and counts a method to its type's: of functions named here alone, it would make one unit of minutes.
+    type Home;
     /// Implementations are `#[inline(always)]`, so that they are compiled with the instructions of the level.
     fn run<S: Isa + Simd<T>>(self, s: S) -> Self::Out;
 }
@@ -65,23 +67,35 @@ macro_rules! targets {
             unsafe fn dispatch_unchecked<T: Float, K: Kernel<T>>(self, kernel: K) -> K::Out {
                 match self {
                     Self::Portable => {
-                        // One function, as for the others: not a copy in everything that dispatches.
-                        #[inline(never)]
-                        fn portable<T: Float, K: Kernel<T>>(kernel: K) -> K::Out {
-                            T::enter(Portable::new(), kernel)
+                        trait Compiled {
+                            fn portable<T: Float, K: Kernel<T>>(kernel: K) -> K::Out;
                         }
-                        portable::<T, K>(kernel)
+                        impl<Home> Compiled for Home {
+                            // One function, as for the others: not a copy in everything that dispatches.
+                            #[inline(never)]
+                            fn portable<T: Float, K: Kernel<T>>(kernel: K) -> K::Out {
+                                note(Level::Portable);
+                                T::enter(Portable::new(), kernel)
+                            }
+                        }
+                        K::Home::portable::<T, K>(kernel)
                     }
                     $(
                         #[cfg(target_arch = $arch)]
                         Self::$level => {
-                            $(#[target_feature(enable = $feature)])+
-                            fn compiled<T: Float, K: Kernel<T>>(kernel: K) -> K::Out {
-                                // SAFETY: this function runs only where the features are.
-                                T::enter(unsafe { <$token>::new() }, kernel)
+                            trait Compiled {
+                                unsafe fn compiled<T: Float, K: Kernel<T>>(kernel: K) -> K::Out;
+                            }
+                            impl<Home> Compiled for Home {
+                                $(#[target_feature(enable = $feature)])+
+                                unsafe fn compiled<T: Float, K: Kernel<T>>(kernel: K) -> K::Out {
+                                    note(Level::$level);
+                                    // SAFETY: this function runs only where the features are.
+                                    T::enter(unsafe { <$token>::new() }, kernel)
+                                }
                             }
                             // SAFETY: the caller says that the level is supported.
-                            unsafe { compiled::<T, K>(kernel) }
+                            unsafe { K::Home::compiled::<T, K>(kernel) }
                         }
                         #[cfg(not(target_arch = $arch))]
                         Self::$level => unreachable!("a level of another architecture"),
@@ -98,23 +112,33 @@ macro_rules! targets {
             unsafe fn dispatch_apart<T: Float, K: Kernel<T>>(self, kernel: K) -> K::Out {
                 match self {
                     Self::Portable => {
-                        #[inline(never)]
-                        fn apart<T: Float, K: Kernel<T>>(kernel: K) -> K::Out {
-                            T::enter(Portable::new(), kernel)
+                        trait Compiled {
+                            fn apart<T: Float, K: Kernel<T>>(kernel: K) -> K::Out;
                         }
-                        apart::<T, K>(kernel)
+                        impl<Home> Compiled for Home {
+                            #[inline(never)]
+                            fn apart<T: Float, K: Kernel<T>>(kernel: K) -> K::Out {
+                                T::enter(Portable::new(), kernel)
+                            }
+                        }
+                        K::Home::apart::<T, K>(kernel)
                     }
                     $(
                         #[cfg(target_arch = $arch)]
                         Self::$level => {
-                            #[inline(never)]
-                            $(#[target_feature(enable = $feature)])+
-                            fn apart<T: Float, K: Kernel<T>>(kernel: K) -> K::Out {
-                                // SAFETY: this function runs only where the features are.
-                                T::enter(unsafe { <$token>::new() }, kernel)
+                            trait Compiled {
+                                unsafe fn apart<T: Float, K: Kernel<T>>(kernel: K) -> K::Out;
+                            }
+                            impl<Home> Compiled for Home {
+                                #[inline(never)]
+                                $(#[target_feature(enable = $feature)])+
+                                unsafe fn apart<T: Float, K: Kernel<T>>(kernel: K) -> K::Out {
+                                    // SAFETY: this function runs only where the features are.
+                                    T::enter(unsafe { <$token>::new() }, kernel)
+                                }
                             }
                             // SAFETY: the caller says that the level is supported.
-                            unsafe { apart::<T, K>(kernel) }
+                            unsafe { K::Home::apart::<T, K>(kernel) }
                         }
                         #[cfg(not(target_arch = $arch))]
                         Self::$level => unreachable!("a level of another architecture"),
@@ -132,23 +156,18 @@ targets! {
     Neon, "neon", "aarch64", is_aarch64_feature_detected, super::neon::Neon => ["neon"];
 }
 
-#[cfg(debug_assertions)]
 thread_local! {
     static ENTERED: [Cell<u64>; Level::ALL.len()] = const { [const { Cell::new(0) }; Level::ALL.len()] };
 }
 
 /// Counts an entry into code of this level: from that code itself, so that the tests can tell what ran from what was
-/// asked for.
+/// asked for. Once for a thread's share of a call, and in every build: what is tested is what is used.
 #[inline(always)]
-pub(super) fn note(level: Level) {
-    #[cfg(debug_assertions)]
+fn note(level: Level) {
     ENTERED.with(|counts| counts[level as usize].set(counts[level as usize].get() + 1));
-    #[cfg(not(debug_assertions))]
-    let _ = level;
 }
 
 /// How often this thread has entered code of the level.
-#[cfg(debug_assertions)]
 pub(crate) fn entered(level: Level) -> u64 {
     ENTERED.with(|counts| counts[level as usize].get())
 }

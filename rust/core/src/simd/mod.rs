@@ -23,9 +23,7 @@ use std::ops::{Add, Mul, Sub};
 
 pub(crate) use float::{Float, pow2, two_sum};
 pub use level::Level;
-#[cfg(debug_assertions)]
-pub(crate) use level::entered;
-pub(crate) use level::{Kernel, Supported, active, plain, supported};
+pub(crate) use level::{Kernel, Supported, active, entered, plain, supported};
 pub use mode::with_default_mode;
 
 /// The methods of a level: every body is an intrinsic whose instructions the token proves to be there ...

@@ -285,17 +285,18 @@ impl Isa for Portable {
     unsafe fn load_f16(self, p: *const u16) -> [f32; 16] {
         // SAFETY: the caller says so.
         let bits = unsafe { p.cast::<[u16; 16]>().read_unaligned() };
-        bits.map(
-            #[inline(always)]
-            |b| half::f16::from_bits(b).to_f32(),
-        )
+        let mut r = [0.0; 16];
+        for i in 0..16 {
+            r[i] = half::f16::from_bits(bits[i]).to_f32();
+        }
+        r
     }
     #[inline(always)]
     unsafe fn store_f16(self, r: [f32; 16], p: *mut u16) {
-        let bits = r.map(
-            #[inline(always)]
-            |x| half::f16::from_f32(x).to_bits(),
-        );
+        let mut bits = [0; 16];
+        for i in 0..16 {
+            bits[i] = half::f16::from_f32(r[i]).to_bits();
+        }
         // SAFETY: the caller says so.
         unsafe { p.cast::<[u16; 16]>().write_unaligned(bits) }
     }
@@ -303,17 +304,18 @@ impl Isa for Portable {
     unsafe fn load_bf16(self, p: *const u16) -> [f32; 16] {
         // SAFETY: the caller says so.
         let bits = unsafe { p.cast::<[u16; 16]>().read_unaligned() };
-        bits.map(
-            #[inline(always)]
-            |b| f32::from_bits(u32::from(b) << 16),
-        )
+        let mut r = [0.0; 16];
+        for i in 0..16 {
+            r[i] = f32::from_bits(u32::from(bits[i]) << 16);
+        }
+        r
     }
     #[inline(always)]
     unsafe fn store_bf16(self, r: [f32; 16], p: *mut u16) {
-        let bits = r.map(
-            #[inline(always)]
-            |x| half::bf16::from_f32(x).to_bits(),
-        );
+        let mut bits = [0; 16];
+        for i in 0..16 {
+            bits[i] = half::bf16::from_f32(r[i]).to_bits();
+        }
         // SAFETY: the caller says so.
         unsafe { p.cast::<[u16; 16]>().write_unaligned(bits) }
     }
