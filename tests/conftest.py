@@ -21,7 +21,7 @@ def pytest_make_parametrize_id(config, val, argname):
 
 @pytest.fixture
 def say(record_property):
-    """Return a function whose texts are printed at the end of the run, of passing tests too and whichever process ran them."""
+    """Return a function whose texts are printed at the end of the run, whichever process ran the test."""
     return lambda text: record_property(SAID, text)
 
 
