@@ -208,7 +208,10 @@ impl<S: Simd<T>, T: Float> Exp<S, T> {
     #[inline(always)]
     fn shifted(s: S, m: Vector<S, T>, constants: &[Vector<S, T>; CONSTANTS], depth: Depth) -> Self {
         let mut poly = [Vector::zero(s); 8];
-        #[allow(clippy::manual_memcpy, reason = "`copy_from_slice` may stay a call out of the kernel")]
+        #[allow(
+            clippy::manual_memcpy,
+            reason = "`copy_from_slice` may stay a call out of the kernel"
+        )]
         for i in 0..8 {
             poly[i] = constants[POLY + i];
         }
