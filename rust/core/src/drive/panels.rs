@@ -362,28 +362,32 @@ pub(super) unsafe fn rows<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     unsafe {
         let mut from = [std::ptr::null::<T>(); 16];
         if O::SECOND {
-            for l in 0..T::LANES {
-                from[l] = if call.second_in_place {
-                    let offset = plan.of_row(panel.row(l), |place| place.second);
-                    second_of(plan).ptr.offset(offset).cast()
-                } else {
+            if call.second_in_place {
+                let offsets = plan.of_rows::<T>(start, count, |place| place.second);
+                for l in 0..T::LANES {
+                    from[l] = second_of(plan).ptr.offset(offsets[l]).cast();
+                }
+            } else {
+                for l in 0..T::LANES {
                     let row = buffer.add(l * n);
                     pack::pack_second(s, plan, panel.place(l), 0, n, row);
-                    row
-                };
+                    from[l] = row;
+                }
             }
             let ahead = if call.second_in_place { step.second } else { 0 };
             to_panel(s, &from, n, panel.second, ahead);
         }
-        for l in 0..T::LANES {
-            from[l] = if call.x_in_place {
-                let offset = plan.of_row(panel.row(l), |place| place.x);
-                plan.problem.x.ptr.offset(offset).cast()
-            } else {
+        if call.x_in_place {
+            let offsets = plan.of_rows::<T>(start, count, |place| place.x);
+            for l in 0..T::LANES {
+                from[l] = plan.problem.x.ptr.offset(offsets[l]).cast();
+            }
+        } else {
+            for l in 0..T::LANES {
                 let row = buffer.add(l * n);
                 pack::pack(s, plan, panel.place(l), 0, n, row);
-                row
-            };
+                from[l] = row;
+            }
         }
         let max = to_panel(s, &from, n, panel.data, if call.x_in_place { step.x } else { 0 });
         let scratch = buffer.wrapping_add(n * T::LANES).cast();
@@ -398,13 +402,15 @@ pub(super) unsafe fn rows<S: Isa + Simd<T>, T: Stored, O: RowOp>(
         }
         let direct = call.out_in_place && count == T::LANES;
         let mut to = [std::ptr::null_mut::<T>(); 16];
-        for l in 0..T::LANES {
-            to[l] = if direct {
-                let offset = plan.of_row(start + l, |place| place.out);
-                plan.problem.out.ptr.offset(offset).cast()
-            } else {
-                buffer.add(l * n)
-            };
+        if direct {
+            let offsets = plan.of_rows::<T>(start, count, |place| place.out);
+            for l in 0..T::LANES {
+                to[l] = plan.problem.out.ptr.offset(offsets[l]).cast();
+            }
+        } else {
+            for l in 0..T::LANES {
+                to[l] = buffer.add(l * n);
+            }
         }
         from_panel(s, panel.data, n, &to, if direct { step.out } else { 0 });
         if !direct {

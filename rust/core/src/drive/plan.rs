@@ -197,13 +197,27 @@ impl<'a> Plan<'a> {
         self.only.map_or(Place::ORIGIN, |step| Place::ORIGIN.plus(step, rows))
     }
 
-    /// One of the numbers of [`Plan::row`]. (All of them take as long as the exponentials of a short row.)
+    /// One of the numbers of [`Plan::row`] for each of `LANES` rows from `start` on, of which there are `count`: then the
+    /// last one's again. (All numbers would take as long as the exponentials of a short row.)
     #[inline(always)]
-    pub(crate) fn of_row(&self, r: usize, number: impl Fn(&Place) -> isize) -> isize {
+    pub(crate) fn of_rows<T: Stored>(&self, start: usize, count: usize, number: impl Fn(&Place) -> isize) -> [isize; 16] {
+        let mut numbers = [0; 16];
         match &self.only {
-            Some(step) => number(step).wrapping_mul(r as isize),
-            None => number(&at(self.kept(), r)),
+            Some(step) => {
+                let step = number(step);
+                let mut next = step.wrapping_mul(start as isize);
+                for l in 0..T::LANES {
+                    numbers[l] = next;
+                    next = next.wrapping_add(if l + 1 < count { step } else { 0 });
+                }
+            }
+            None => {
+                for l in 0..T::LANES {
+                    numbers[l] = number(&at(self.kept(), start + l.min(count - 1)));
+                }
+            }
         }
+        numbers
     }
 
     /// The temperature of the row at `place`.
