@@ -200,7 +200,12 @@ impl<'a> Plan<'a> {
     /// One of the numbers of [`Plan::row`] for each of `LANES` rows from `start` on, of which there are `count`: then the
     /// last one's again. (All numbers would take as long as the exponentials of a short row.)
     #[inline(always)]
-    pub(crate) fn of_rows<T: Stored>(&self, start: usize, count: usize, number: impl Fn(&Place) -> isize) -> [isize; 16] {
+    pub(crate) fn of_rows<T: Stored>(
+        &self,
+        start: usize,
+        count: usize,
+        number: impl Fn(&Place) -> isize,
+    ) -> [isize; 16] {
         let mut numbers = [0; 16];
         match &self.only {
             Some(step) => {
