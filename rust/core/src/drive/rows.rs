@@ -116,7 +116,7 @@ pub(super) unsafe fn batches<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     let mut batch = Batch::new::<O>(plan.n);
     // (What an earlier batch left in the lanes beyond a smaller last one, no one looks at.)
     let mut folded = Folded::new();
-    folded.clear(size, O::SUMS);
+    folded.clear(size.min(plan.rows), O::SUMS);
     // SAFETY: rows of the problem, or of the scratch.
     unsafe {
         for start in (units.start * size..end).step_by(size) {

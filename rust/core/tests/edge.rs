@@ -1,0 +1,9 @@
+//! The parts of the binding that have no Python in them, with the tests that stand beside them: shapes and broadcasting,
+//! and whether arrays overlap. (Tests of the binding itself would have to be linked with Python's library, which not every
+//! Python comes with.)
+
+#[path = "../../python/src/grid.rs"]
+#[allow(dead_code, reason = "used by what has Python in it")]
+mod grid;
+#[path = "../../python/src/overlap.rs"]
+mod overlap;
