@@ -5,6 +5,7 @@ import pytest
 
 import ulps
 from catalogue import BY_NAME, ELEMENTS, FROM_OUTPUT, FUNCTIONS, OF_TWO, ROWS, WITH_WHERE, one_row_at_a_time, whole
+from kinds import KINDS
 from memory import LAYOUTS
 from ulps import FLOATS, assert_same_bits, largest
 
@@ -228,6 +229,35 @@ def test_one_canonical_nan(dtype, rng):
                     found |= set(ulps.bits(y)[np.isnan(y.astype(float))].tolist())
     assert len(found) == 1, f"{dtype}: NaNs {[hex(b) for b in found]}"
     assert found.pop() & (exponent | quiet) == exponent | quiet
+
+
+@pytest.mark.parametrize("k", KINDS, ids=str)
+def test_one_canonical_nan_where_numbers_overflow(k, rng):
+    """A NaN that only arises on the way (infinity less infinity, zero times infinity) is that one too."""
+    nans = 0
+    for dtype in FLOATS:
+        big = float(largest(dtype))
+        for shape in [*[(1, 4)] * 40, *[(40, 4), (40, 16), (3, 40), (20, 200)] * 3, (1, 270_000)]:
+            if "jacobian" in k.name and shape[1] > 200:
+                continue
+            for axis in (-1, 0) if shape[1] <= 200 else (-1,):
+                x, *beside = k.arrays(rng, np.zeros(shape, dtype), -1)
+                for array in (x, *beside):
+                    if array.dtype == dtype:
+                        array[...] = rng.choice([0, 0, 0, 0.3, 1, big / 3, -big / 3, big, -big], array.shape).astype(
+                            dtype
+                        )
+                if axis == 0:
+                    x, *beside = (a.T.copy() for a in (x, *beside))
+                keywords = {"temperature": float(rng.choice([1, 0.5]))} if k.accepts("temperature") else {}
+                for result in map(np.asarray, k(x, *beside, axis=axis, **keywords)):
+                    found = ulps.bits(result)[np.isnan(result.astype(float))]
+                    nans += found.size
+                    odd = found[found != ulps.bits(np.array([NAN], result.dtype))[0]]
+                    assert odd.size == 0, (
+                        f"{k} {dtype} {shape} axis={axis} {keywords}: {odd.size} NaNs, one of them {odd[0]:#x}"
+                    )
+    print(f"{k}: {nans} NaNs")
 
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)

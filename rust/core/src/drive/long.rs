@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use super::plan::Place;
 use super::rows::{fill, has_nan, move_row, one_nan, scale_row, second_of};
-use super::stage::{degenerate, total};
+use super::stage::{NEAR_OVERFLOW, degenerate, total};
 use super::{Call, Kind, Move, Step, Task, cancels, pack};
 use crate::element::Stored;
 use crate::math::exp::{Base, Exp, RowExp};
@@ -154,6 +154,8 @@ pub(super) struct Long<T> {
     params: [T; 6],
     /// The power of two that results are multiplied with.
     octaves: i32,
+    /// Whether there may be NaNs of other bits than the one among the results.
+    doubtful: bool,
 }
 
 // SAFETY: each thread writes to the states of spans of its own.
@@ -252,6 +254,16 @@ unsafe fn row<T: Stored, O: RowOp>(call: &Call<'_, T, O>, place: Place, control:
             rows.write(call, place.row, losses, !long.state.max.is_finite());
         }
         let mut params = call.op.row::<_, T>(&stats).map(|v| T::from_f64(v.lane(0)));
+        // As in `Stage::conclude`: without one of these no result is a NaN that an argument brought.
+        let [first, second, third] = stats.sums;
+        let finite = [stats.picked, stats.given.factor, first, second, third]
+            .iter()
+            .all(|v| v.lane(0).is_finite())
+            && (O::SCORES || stats.max.lane(0).is_finite())
+            && params[..O::PARAMS]
+                .iter()
+                .all(|p| T::from_f64(p.to_f64() * NEAR_OVERFLOW).is_finite());
+        long.doubtful = (O::SUMS > 0 || O::FIX.is_some() || call.given) && !finite;
         if O::REFINED && !wants_losses && long.state.max.is_finite() && cancels(long.state.max, params[0], params[1]) {
             // The same passes in float64, on as many threads and as easily interrupted.
             let wide = Call::<f64, O>::of(call.level, call.plan.again(), call.op);
@@ -301,6 +313,7 @@ fn open<T: Stored, O: RowOp>(call: &Call<'_, T, O>, place: Place) -> Long<T> {
         state: State::EMPTY,
         params: [T::ZERO; 6],
         octaves: 0,
+        doubtful: false,
     }
 }
 
@@ -786,7 +799,7 @@ pub(super) unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp>(
                 if long.octaves != 0 {
                     scale_row(y, len, long.octaves);
                 }
-                if O::SUMS > 0 || O::FIX.is_some() || call.given {
+                if long.doubtful {
                     one_nan(y, len);
                 }
             } else {

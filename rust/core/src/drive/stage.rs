@@ -243,20 +243,19 @@ impl<'c, S: Isa + Simd<T>, T: Stored> Stage<'c, S, T> {
                     }
                 }
                 params[i] = call.op.row::<S, T>(&stats);
-                if let Some(k) = O::FIX {
-                    doubtful = doubtful + doubt(params[i][k]);
-                }
             }
         }
         let mut narrow = [Vector::zero(s); 6];
+        let mut large = Vector::zero(s);
         for k in 0..O::PARAMS {
             narrow[k] = T::from_halves(s, [params[0][k], params[1][k]]);
+            large = large + doubt(narrow[k] * Vector::splat(s, T::from_f64(NEAR_OVERFLOW)));
         }
         let mut known = Known {
             params: narrow,
             max: self.max,
             octaves,
-            doubtful: (O::SUMS > 0 || O::FIX.is_some() || call.given) && doubtful.any_nan(),
+            doubtful: (O::SUMS > 0 || O::FIX.is_some() || call.given) && (doubtful.any_nan() || large.any_nan()),
             special,
         };
         if special {
@@ -293,9 +292,13 @@ pub(super) fn total<S: Isa>(sum: Vector<S, f64>, rest: Vector<S, f64>) -> Vector
     sum + rest.select(rest.equal(rest), Vector::zero(sum.1))
 }
 
+/// A number of a row that overflows times this may take its elements beyond the type: to move the largest element by half
+/// an ulp it must be so large. (And 0 times an infinite number is a NaN.)
+pub(super) const NEAR_OVERFLOW: f64 = (1_u64 << 60) as f64;
+
 /// Zero, or NaN where a number is infinite or NaN.
 #[inline(always)]
-fn doubt<S: Isa>(v: Vector<S, f64>) -> Vector<S, f64> {
+fn doubt<S: Simd<T>, T: Float>(v: Vector<S, T>) -> Vector<S, T> {
     v * Vector::zero(v.1)
 }
 

@@ -50,7 +50,9 @@ impl<const TEMPERATURE: bool> RowOp for SoftmaxBackward<TEMPERATURE> {
         }
         // (An infinite number has no low part: it comes out as at a temperature of 1.)
         let low = v * p[3];
-        y * v.mul_add(p[2], low.select(low.equal(low), Vector::zero(y.1)))
+        let result = y * v.mul_add(p[2], low.select(low.equal(low), Vector::zero(y.1)));
+        // (0 times what 1 / T made infinite is a NaN that no sum shows.)
+        result.select(result.equal(result), Vector::splat(y.1, T::NAN))
     }
 }
 
