@@ -120,7 +120,15 @@ for case in ((96, 3000), np.float32, 0), ((2, 100_000), np.float16, -1), ((60_00
         sweep(f"{name}, out", lambda: call(out=out), 8 << 20, out)
         if "with_grad" in name:
             sweep(f"{name}, out, each", lambda: call(out=out, reduction="none"), 8 << 20, out)
+print(seen)
+assert all(seen.values()), seen
+"""
+    print("\n" + run(SWEEP + code, str(STEPS), **MALLOC).stdout.strip())
 
+
+def test_out_is_untouched_where_rows_have_numbers():
+    """The same. In a process of its own: what malloc keeps of many refusals would be enough for these numbers."""
+    code = """
 n = 100_000
 x = np.arange(4.0 * n).reshape(n, 4) % 7
 memory = np.zeros(4 * n + 4)

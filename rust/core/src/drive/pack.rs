@@ -597,7 +597,8 @@ unsafe fn gather<T: Float>(
                         // SAFETY: the caller's promise.
                         unsafe {
                             let p = from.offset(step.wrapping_mul(i as isize));
-                            *to.add(i) = read::<T>(p, Dtype::$dtype, swapped, out);
+                            // (Straight into a result that is misaligned, perhaps.)
+                            to.add(i).write_unaligned(read::<T>(p, Dtype::$dtype, swapped, out));
                         }
                     }
                 })+
