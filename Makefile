@@ -137,7 +137,7 @@ stress: $(call group,test) $(PACKAGE) ## 16 Python threads, mixed calls, every r
 supply-chain: $(call group,build) | rust ## licences and sources of dependencies, a build without network, two equal wheels: minutes
 	.ci/supply-chain
 
-asan: $(call group,test) | rust ## run the tests about memory with AddressSanitizer; ten minutes and a build of its own
+asan: $(call group,test) | rust ## run the tests about memory with AddressSanitizer and debug assertions; 25 minutes, with a build of its own
 	tools/asan.sh
 
 fuzz: $(call group,test) $(PACKAGE) | rust ## fuzz the Rust core, then the Python functions, for SECONDS=60 each
@@ -167,7 +167,7 @@ rust:
 	@command -v cargo >/dev/null || { echo >&2 'error: cargo is not on PATH. A Rust toolchain (see rust-version in Cargo.toml) must be installed.'; exit 1; }
 
 $(PACKAGE): $(call group,build) | rust
-	@echo '==> building softmax-rs in release mode (the first time about a minute)'
+	@echo '==> building softmax-rs in release mode (the first time some minutes)'
 	@rm -rf .venv/wheel .venv/stamps/package-*
 	$(PY) -m maturin build --release $(LOCKED) --interpreter $(PY) --out .venv/wheel
 	@echo '==> installing it into .venv'

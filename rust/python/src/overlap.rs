@@ -86,7 +86,7 @@ pub fn shares(a: &Span<'_>, b: &Span<'_>) -> bool {
     if a.is_empty() || b.is_empty() {
         return false;
     }
-    // The same as what follows, in a third of the time.
+    // The usual answer. What follows finds it too, in 300 instructions of 128-bit arithmetic, not 180.
     if let (Some((low_a, high_a)), Some((low_b, high_b))) = (a.ends(), b.ends())
         && (high_a < low_b || high_b < low_a)
     {

@@ -9,8 +9,8 @@ use crate::Error;
 /// Work on lanes of `T` that is compiled for every level.
 pub(crate) trait Kernel<T: Float> {
     type Out;
-    /// A type of the module that the compiled code is to be part of. rustc optimises the modules of a crate side by side,
-    /// and counts a method to its type's: of functions named here alone, it would make one unit of minutes.
+    /// A type of the module whose unit of compilation the code goes to: rustc counts a method to its type's module, and
+    /// optimises units side by side. As plain functions of this module all kernels would be one unit, which takes minutes.
     type Home;
     /// Implementations are `#[inline(always)]`, so that they are compiled with the instructions of the level.
     fn run<S: Isa + Simd<T>>(self, s: S) -> Self::Out;
