@@ -5,10 +5,13 @@ order. What does not (a list of axes, an exception object; rayon's queues and th
 some hundred bytes and outside of the promise: the calls here run on one thread.
 """
 
+import json
 import sys
+from collections import Counter
 
 import pytest
 
+from calls import calls
 from children import LONG, run
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits the address space as Linux counts it")
@@ -16,7 +19,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits the addr
 STEPS = 96 if LONG else 12
 
 SWEEP = """
-import _thread, os, resource, sys
+import _thread, json, os, resource, sys
 import numpy as np, softmax_rs
 from calls import bits, calls
 
@@ -83,27 +86,40 @@ MALLOC = {
 }
 
 
+def each_alone(names, code):
+    """Sweep the call of each name in a process of its own; return the counts of all.
+
+    In one process, what malloc keeps of the refusals before would at last be enough for what has to be refused.
+    """
+    total = Counter()
+    for name in names:
+        total.update(json.loads(run(SWEEP + code, str(STEPS), name, **MALLOC).stdout))
+    print(f"\n{dict(total)}")
+    return total
+
+
 @pytest.mark.parametrize(
-    "case",
+    ("shape", "dtype", "axis"),
     [
-        "(96, 3000), np.float32, 0",  # columns: the largest scratch
-        "(2, 100_000), np.float16, -1",  # packed rows
-        "(2, 300_000), np.float32, -1",  # long rows
-        "(60_000, 2), np.float64, -1",  # numbers per row count
-        "(500, 600), np.int8, -1",  # converted
+        ((96, 3000), "float32", 0),  # columns: the largest scratch
+        ((2, 100_000), "float16", -1),  # packed rows
+        ((2, 300_000), "float32", -1),  # long rows
+        ((60_000, 2), "float64", -1),  # numbers per row count
+        ((500, 600), "int8", -1),  # converted
     ],
 )
-def test_every_function_at_every_limit(case):
+def test_every_function_at_every_limit(shape, dtype, axis):
     """New results: each function meets a limit at which it fails in order."""
     code = f"""
-for name, call in calls({case}).items():
-    size = len(bits(call()))
-    refused = sweep(name, call, 2 * size + (5 << 20))
-    assert refused or size < 1 << 17, f"{{name}}: no limit was too small"
-print(seen)
-assert seen["right"] and seen["NumPy's"], seen
+name = sys.argv[2]
+call = calls({shape}, {dtype!r}, {axis})[name]
+size = len(bits(call()))
+refused = sweep(name, call, 2 * size + (5 << 20))
+assert refused or size < 1 << 17, "no limit was too small"
+print(json.dumps(seen))
 """
-    print("\n" + run(SWEEP + code, str(STEPS), **MALLOC).stdout.strip())
+    seen = each_alone(calls(shape, dtype, axis), code)
+    assert seen["right"] and seen["NumPy's"], seen
 
 
 def test_out_is_untouched():
@@ -127,7 +143,7 @@ assert all(seen.values()), seen
 
 
 def test_out_is_untouched_where_rows_have_numbers():
-    """The same. In a process of its own: what malloc keeps of many refusals would be enough for these numbers."""
+    """The same with numbers per row; each call meets a limit too small for them."""
     code = """
 n = 100_000
 x = np.arange(4.0 * n).reshape(n, 4) % 7
@@ -151,9 +167,10 @@ extra = {
     "each": lambda: softmax_rs.cross_entropy_with_grad(x, target, reduction="none", grad_output=rows, out=result),
     "Hessian": lambda: softmax_rs.cross_entropy_hvp(x, softmax_rs.softmax(x), x, sample_weight=rows, out=result),
 }
-for name, call in extra.items():
-    assert sweep(name, call, 24 << 20, None if name == "overlap" else result), f"{name}: no limit was too small"
-print(seen)
-assert all(seen.values()), seen
+name = sys.argv[2]
+refused = sweep(name, extra[name], 24 << 20, None if name == "overlap" else result)
+assert refused, "no limit was too small"
+print(json.dumps(seen))
 """
-    print("\n" + run(SWEEP + code, str(STEPS), **MALLOC).stdout.strip())
+    seen = each_alone(("overlap", "temperatures", "cotangents", "weights", "each", "Hessian"), code)
+    assert all(seen.values()) and len(seen) == 3, seen
