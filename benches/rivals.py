@@ -20,6 +20,7 @@ import json
 import math
 import os
 import platform
+import random
 import re
 import statistics
 import sys
@@ -340,16 +341,23 @@ RIVALS: list[tuple[str, str, Callable[[str], Call]]] = [
 
 
 def rounds(calls: dict[str, Callable[[], Any]], size: int, seconds: float) -> dict[str, float]:
-    """Median seconds of each call, the calls taking turns."""
+    """Median seconds of each call, the calls taking turns, in another order each time.
+
+    What a library leaves to be done when its call returns (jax frees memory in threads, on the same CPU) would else be
+    taken from the same one always.
+    """
+    shuffle = random.Random(0).shuffle  # noqa: S311 -- no secret
     repeat = max(1, 20_000 // size)
     times: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         call()
     start = time.perf_counter()
+    turns = list(calls.items())
     n = 0
     while n < 5 or (time.perf_counter() - start < seconds and n < 200):  # noqa: PLR2004
         n += 1
-        for name, call in calls.items():
+        shuffle(turns)
+        for name, call in turns:
             begin = time.perf_counter()
             for _ in range(repeat):
                 call()
