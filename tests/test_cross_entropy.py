@@ -528,6 +528,30 @@ def test_zero_denominator(probabilities, rng):
         assert not gradient[1].any() and (probabilities or not gradient[0].any()), f"{call}: {gradient}"
 
 
+@pytest.mark.parametrize("shape", [(), (1,), (3,), (1, 1), (2, 1), (1, 3), (2, 3)], ids=str)
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_sample_weights_broadcast_to_the_rows(shape, axis, rng):
+    """As NumPy's arrays would, in any memory order: the bits of the weights written out."""
+    x, v, scores = (np.moveaxis(rng.normal(0, 3, (2, 3, 5)), -1, axis) for _ in range(3))
+    weights = rng.uniform(0.5, 2, shape)
+    written = np.broadcast_to(weights, (2, 3)).copy()
+    layouts = [weights, np.asfortranarray(weights)]
+    if shape:
+        layouts.append(weights[..., ::-1].copy()[..., ::-1])
+    for target in (rng.integers(0, 5, (2, 3)), softmax_rs.softmax(scores, axis=axis)):
+        for given, reduction in itertools.product(layouts, ("none", "sum", "mean")):
+            call = {"axis": axis, "reduction": reduction}
+            for function, arrays in [
+                (cross_entropy, (x, target)),
+                (cross_entropy_with_grad, (x, target)),
+                (cross_entropy_hvp, (x, target, v)),
+            ]:
+                got = function(*arrays, sample_weight=given, **call)
+                want = function(*arrays, sample_weight=written, **call)
+                for a, b in zip(*(r if isinstance(r, tuple) else (r,) for r in (got, want)), strict=True):
+                    assert_same_bits(a, b, f"{function.__name__}, {reduction}, weights {given.shape}, {given.strides}")
+
+
 def test_printed_formulas():
     """The weight of a class is inside the smoothing sum; the mean of index targets is over weights; worked by hand."""
     x = np.log(np.array([[0.5, 0.25, 0.25], [0.25, 0.25, 0.5]]))
