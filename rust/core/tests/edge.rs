@@ -3,7 +3,7 @@
 //! Python comes with.)
 
 #[path = "../../python/src/grid.rs"]
-#[allow(dead_code, reason = "the binding uses more of it than its tests do")]
+#[expect(dead_code, reason = "the binding uses more of it than its tests do")]
 mod grid;
 #[path = "../../python/src/overlap.rs"]
 mod overlap;
