@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::ops::Range;
 
 use crate::drive::{self, Blend, Details, LossRows, Square};
-use crate::element::{read, read_integer};
+use crate::element::{Classes, read};
 use crate::ops::{Kernel, Op};
 use crate::problem::{Array, Control, Dtype, Error, Problem, Temperature};
 use crate::simd::{self, Float};
@@ -194,7 +194,7 @@ unsafe fn run(level: simd::Supported, call: &CrossEntropy<'_>, control: &dyn Con
         softcap: call.softcap,
         losses: (!is_hessian).then_some(LossRows {
             entropy: entropy.as_mut_ptr(),
-            square: square.as_mut_ptr(),
+            square: has_square.then_some(square.as_mut_ptr()),
         }),
     };
     let second = match (&call.derivative, &call.target) {
@@ -354,24 +354,27 @@ impl Rows {
             rows.classes
                 .try_reserve_exact(rows.count)
                 .map_err(|_| Error::OutOfMemory)?;
+            rows.classes.resize(rows.count, 0);
         }
         match &call.target {
             Target::Classes(array) => {
-                for (index, place) in Places::of(call, array.strides) {
-                    pace.step(1)?;
-                    // SAFETY: the caller's promise.
-                    let value = unsafe { read_integer(array.ptr.offset(place), array.dtype, array.swapped) };
-                    let class = if Some(value) == call.ignore_index {
-                        -1
-                    } else if (0..n as i128).contains(&value) {
-                        value as i64
-                    } else {
-                        return Err(Fault::Class(unravel(call, index), value));
-                    };
-                    rows.classes.push(class);
+                let classes = Classes {
+                    n,
+                    ignored: call.ignore_index,
+                };
+                let (runs, len, step) = Places::runs(call, array.strides);
+                for (run, place) in runs {
+                    let run = run * len..(run + 1) * len;
+                    let parts = rows.classes[run.clone()].chunks_mut(PACE_ELEMENTS);
+                    for (start, to) in run.step_by(PACE_ELEMENTS).zip(parts) {
+                        pace.step(to.len())?;
+                        let place = place.wrapping_add(step.wrapping_mul((start % len) as isize));
+                        // SAFETY: the caller's promise.
+                        unsafe { classes.read(array, place, step, to) }
+                            .map_err(|(i, value)| Fault::Class(unravel(call, start + i), value))?;
+                    }
                 }
             }
-            Target::Probabilities(_) if call.mask.is_some() || n == 0 => rows.classes.resize(rows.count, 0),
             Target::Probabilities(_) => {}
         }
         if n == 0 {
@@ -515,7 +518,8 @@ fn unravel(call: &CrossEntropy<'_>, mut row: usize) -> Vec<usize> {
 /// The rows in C order: their numbers, and the bytes from an array's first element to theirs.
 struct Places<'a> {
     shape: &'a [usize],
-    axis: usize,
+    /// Axes that are not gone along: that of the classes, and another one perhaps.
+    without: [usize; 2],
     strides: &'a [isize],
     index: Vec<usize>,
     next: usize,
@@ -526,13 +530,31 @@ struct Places<'a> {
 impl<'a> Places<'a> {
     /// Of an array with these strides over all axes; without any, all are at 0.
     fn of(call: &CrossEntropy<'a>, strides: &'a [isize]) -> Self {
+        Self::without(call, strides, call.axis, count(call))
+    }
+
+    /// Runs of rows along one axis: where they begin (numbered by themselves), how many rows each has, and the bytes from
+    /// one of these to the next.
+    fn runs(call: &CrossEntropy<'a>, strides: &'a [isize]) -> (Self, usize, isize) {
+        match (0..call.shape.len()).rfind(|&d| d != call.axis && call.shape[d] > 1) {
+            Some(inner) => {
+                let len = call.shape[inner];
+                let runs = Self::without(call, strides, inner, count(call) / len);
+                (runs, len, strides[inner])
+            }
+            None => (Self::of(call, strides), 1, 0),
+        }
+    }
+
+    fn without(call: &CrossEntropy<'a>, strides: &'a [isize], axis: usize, count: usize) -> Self {
         Self {
             shape: call.shape,
-            axis: call.axis,
+            without: [call.axis, axis],
             strides,
-            index: vec![0; call.shape.len()],
+            // (A single place takes no memory: that would cost a small call a twentieth of its time.)
+            index: vec![0; if count > 1 { call.shape.len() } else { 0 }],
             next: 0,
-            count: count(call),
+            count,
             place: 0,
         }
     }
@@ -547,8 +569,11 @@ impl Iterator for Places<'_> {
         }
         let item = (self.next, self.place);
         self.next += 1;
+        if self.next == self.count {
+            return Some(item);
+        }
         for d in (0..self.shape.len()).rev() {
-            if d == self.axis {
+            if self.without.contains(&d) {
                 continue;
             }
             let stride = self.strides.get(d).copied().unwrap_or(0);

@@ -1,6 +1,6 @@
 //! What memory holds, and how it becomes what arithmetic runs in.
 
-use crate::problem::Dtype;
+use crate::problem::{Array, Dtype};
 use crate::simd::{Float, Isa, Simd, Vector};
 
 /// A float that arrays hold, native byte order.
@@ -209,16 +209,53 @@ unsafe fn number(p: *const u8, dtype: Dtype, swapped: bool) -> Number {
     }
 }
 
-/// One integer.
-///
-/// # Safety
-/// `p` is valid for reading an element of `dtype`, which is an integer's.
-#[inline(always)]
-pub(crate) unsafe fn read_integer(p: *const u8, dtype: Dtype, swapped: bool) -> i128 {
-    // SAFETY: passed on.
-    match unsafe { number(p, dtype, swapped) } {
-        Number::Int(i) => i128::from(i),
-        Number::Unsigned(u) => i128::from(u),
-        Number::Float(f) => f as i128,
+/// What a class may be: an integer below `n`, or the one that says that its row takes no part.
+#[derive(Clone, Copy)]
+pub(crate) struct Classes {
+    pub(crate) n: usize,
+    pub(crate) ignored: Option<i128>,
+}
+
+impl Classes {
+    /// Fills `to` with classes, -1 for the ignored one, from the integer at `first` on, `step` bytes apart; or says which
+    /// is the first that is none.
+    ///
+    /// # Safety
+    /// These are elements of the array, whose dtype is an integer's.
+    pub(crate) unsafe fn read(
+        self,
+        array: &Array<'_>,
+        first: isize,
+        step: isize,
+        to: &mut [i64],
+    ) -> Result<(), (usize, i128)> {
+        let n = self.n as u64;
+        let ignored: Option<i64> = self.ignored.and_then(|index| index.try_into().ok());
+        let ignored_unsigned: Option<u64> = self.ignored.and_then(|index| index.try_into().ok());
+        // A loop for each dtype, so that none decides anew for each element.
+        macro_rules! each {
+            ($($dtype:ident),+) => {
+                match array.dtype {
+                    $(Dtype::$dtype => {
+                        for (i, to) in to.iter_mut().enumerate() {
+                            let place = first.wrapping_add(step.wrapping_mul(i as isize));
+                            // SAFETY: the caller's promise.
+                            *to = match unsafe { number(array.ptr.offset(place), Dtype::$dtype, array.swapped) } {
+                                Number::Int(value) if Some(value) == ignored => -1,
+                                Number::Int(value) if value.cast_unsigned() < n => value,
+                                Number::Int(value) => return Err((i, value.into())),
+                                Number::Unsigned(value) if Some(value) == ignored_unsigned => -1,
+                                Number::Unsigned(value) if value < n => value.cast_signed(),
+                                Number::Unsigned(value) => return Err((i, value.into())),
+                                Number::Float(_) => unreachable!("no integer"),
+                            };
+                        }
+                    })+
+                    _ => unreachable!("no integer"),
+                }
+            };
+        }
+        each!(Bool, I8, I16, I32, I64, U8, U16, U32, U64);
+        Ok(())
     }
 }

@@ -49,7 +49,8 @@ pub(crate) struct Blend<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LossRows {
     pub(crate) entropy: *mut f64,
-    pub(crate) square: *mut f64,
+    /// Where there is one.
+    pub(crate) square: Option<*mut f64>,
 }
 
 // SAFETY: each row is written by one thread.
@@ -79,6 +80,13 @@ impl Details<'_> {
             || self.divisor.to_bits() != 1.0_f64.to_bits()
             || self.hessian
             || self.square.is_some()
+    }
+
+    /// Whether these numbers and factors are the same for all rows, at one temperature.
+    pub(crate) fn are_alike(&self) -> bool {
+        self.weights.is_empty()
+            && self.cotangents.is_empty()
+            && self.square.is_none_or(|square| square.weights.is_empty())
     }
 
     /// The class of a row, if it has one.

@@ -17,7 +17,7 @@ use crate::math::exp::{Base, Exp, RowExp};
 use crate::ops::{ExpFinish, Finish, From, Given, Pick, RowOp, Stats, Sums};
 use crate::problem::{Control, Error};
 use crate::row::{SUMS, Source, Sum, To, along};
-use crate::simd::{Float, Isa, Simd, Vector, pow2};
+use crate::simd::{Float, Isa, Kernel, Lanes, Simd, Vector, pow2};
 
 /// Elements of a block.
 pub(super) const BLOCK: usize = 4096;
@@ -122,6 +122,37 @@ impl State {
             ..high
         }
     }
+
+    /// The statistics of a row of scores that this is the state of, in all lanes: at a temperature of 1, where nothing was
+    /// picked or given.
+    #[inline(always)]
+    fn stats<S: Isa, T: Float>(&self, s: S) -> Stats<S> {
+        let (one, zero) = (Vector::splat(s, 1.0), Vector::zero(s));
+        let max = Vector::splat(s, self.max);
+        let own = self.peak.map(|part| Vector::splat(s, part));
+        Stats {
+            max,
+            temperature: one,
+            scaled_temperature: one,
+            pivot: max,
+            moved_temperature: one,
+            sum: Vector::splat(s, self.sum[0]),
+            rest: Vector::splat(s, self.sum[1]),
+            peak: T::pair(own),
+            own: own[0],
+            ties: Vector::splat(s, self.ties),
+            sums: self
+                .sums
+                .map(|[sum, rest]| total(Vector::splat(s, sum), Vector::splat(s, rest))),
+            picked: zero,
+            given: Given {
+                weight: one,
+                factor: one,
+                square: zero,
+                square_factor: zero,
+            },
+        }
+    }
 }
 
 /// The maximum of some elements, and the first place where it is.
@@ -187,27 +218,12 @@ impl<T: Stored> Long<T> {
     /// The statistics, in all lanes.
     #[inline(always)]
     fn stats<S: Isa, O: RowOp>(&self, s: S, call: &Call<'_, T, O>) -> Stats<S> {
-        let state = &self.state;
-        let pivot = Vector::splat(s, self.pivot::<O>().to_f64());
-        let moved_temperature = Vector::splat(s, self.moved_temperature);
-        let own = [Vector::splat(s, state.peak[0]), Vector::splat(s, state.peak[1])];
-        let mut sums = [Vector::zero(s); SUMS];
-        for k in 0..SUMS {
-            sums[k] = total(Vector::splat(s, state.sums[k][0]), Vector::splat(s, state.sums[k][1]));
-        }
         let (given, _) = call.given(self.place);
         Stats {
-            max: Vector::splat(s, state.max),
             temperature: Vector::splat(s, call.plan.temperature(self.place)),
             scaled_temperature: Vector::splat(s, call.octaves(self.place).0),
-            pivot,
-            moved_temperature,
-            sum: Vector::splat(s, state.sum[0]),
-            rest: Vector::splat(s, state.sum[1]),
-            peak: T::pair(own),
-            own: own[0],
-            ties: Vector::splat(s, state.ties),
-            sums,
+            pivot: Vector::splat(s, self.pivot::<O>().to_f64()),
+            moved_temperature: Vector::splat(s, self.moved_temperature),
             picked: Vector::splat(s, self.picked.to_f64()),
             given: Given {
                 weight: Vector::splat(s, given.weight),
@@ -215,6 +231,7 @@ impl<T: Stored> Long<T> {
                 square: Vector::splat(s, given.square),
                 square_factor: Vector::splat(s, given.square_factor),
             },
+            ..self.state.stats::<S, T>(s)
         }
     }
 }
@@ -250,8 +267,14 @@ unsafe fn row<T: Stored, O: RowOp>(call: &Call<'_, T, O>, place: Place, control:
         let stats = long.stats::<_, O>(crate::simd::plain(), call);
         if let Some(rows) = call.plan.details.losses {
             let losses = call.op.losses(&stats);
-            let losses = [losses.entropy.lane(0), losses.square.lane(0)];
-            rows.write(call, place.row, losses, !long.state.max.is_finite());
+            let losses = if long.skips {
+                [Lanes([0.0; 16]); 2]
+            } else if !long.state.max.is_finite() {
+                [Lanes([f64::NAN; 16]); 2]
+            } else {
+                [losses.entropy.to_lanes(), losses.square.to_lanes()]
+            };
+            rows.write(&losses, 1, |_| place.row);
         }
         let mut params = call.op.row::<_, T>(&stats).map(|v| T::from_f64(v.lane(0)));
         // As in `Stage::conclude`: without one of these no result is a NaN that an argument brought.
@@ -760,7 +783,7 @@ pub(super) unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp>(
             } else {
                 degenerate(call, long.place, T::from_f64(max))
             };
-            pack::write_value(s, &call.plan, long.place, value);
+            pack::write_values(s, &call.plan, long.place, 0, &mut [value]);
             return;
         }
         let exp = Exp::new(s, &long.base, Vector::splat(s, long.pivot::<O>()), O::DEPTH);
@@ -812,48 +835,94 @@ pub(super) unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     }
 }
 
-/// logsumexp of one row in float64, for rows where float32 loses the result's digits.
+/// One row of a valid problem whose logsumexp float32 loses the digits of: again, in float64.
+pub(super) struct Refine<'a, 'b, T, O> {
+    pub(super) call: &'b Call<'a, T, O>,
+    pub(super) place: Place,
+    /// For a block of float64.
+    pub(super) scratch: *mut f64,
+}
+
+impl<T: Stored, O: RowOp> Kernel<T> for Refine<'_, '_, T, O> {
+    type Out = T;
+    type Home = Self;
+    #[inline(always)]
+    fn run<S: Isa + Simd<T>>(self, s: S) -> T {
+        let Self { call, place, scratch } = self;
+        let n = call.plan.n;
+        // It follows rows of float32; its size leaves room for this.
+        let scratch = scratch.map_addr(|address| address.next_multiple_of(align_of::<f64>()));
+        let starts = || (0..n).step_by(BLOCK);
+        // SAFETY: whoever made this says that problem and scratch are valid.
+        unsafe {
+            let mut m = f64::NEG_INFINITY;
+            for start in starts() {
+                let len = BLOCK.min(n - start);
+                widened(s, call, place, start, len, scratch);
+                m = m.max(along::max(s, scratch.cast_const(), len));
+            }
+            // A row that cancels has a maximum of at most some 30: the exponent shift reaches it.
+            let unit = Base::new(1.0);
+            let f = Sums {
+                op: call.op,
+                picked: Vector::zero(s),
+            };
+            let mut state = State::EMPTY;
+            for start in starts() {
+                let len = BLOCK.min(n - start);
+                if n > BLOCK {
+                    widened(s, call, place, start, len, scratch);
+                }
+                let from = Source {
+                    x: scratch.cast_const(),
+                    b: std::ptr::null(),
+                    next_x: scratch.cast_const(),
+                    next_b: std::ptr::null(),
+                };
+                state = state.merge::<f64>(sum_block(s, &unit, m, f, from, len));
+            }
+            T::from_f64(call.op.row::<_, f64>(&state.stats::<_, f64>(s))[0].lane(0))
+        }
+    }
+}
+
+/// Some scores of a row in float64.
 ///
 /// # Safety
-/// The problem is valid; `scratch` holds a block of float64.
-#[cold]
-#[inline(never)]
-pub(super) unsafe fn refined<T: Stored, O: RowOp>(call: &Call<'_, T, O>, place: Place, scratch: *mut f64) -> T {
-    let n = call.plan.n;
-    let level = crate::simd::plain();
-    // The block follows rows of float32; its size leaves room for this.
-    let scratch = scratch.map_addr(|address| address.next_multiple_of(align_of::<f64>()));
-    let mut m = f64::NEG_INFINITY;
-    for start in (0..n).step_by(BLOCK) {
-        let len = BLOCK.min(n - start);
-        // SAFETY: the caller's promise.
-        unsafe {
-            pack::pack(level, &call.plan, place, start, len, scratch);
-            m = m.max(along::max(level, scratch, len));
+/// The problem is valid; `to` is valid for writing a block.
+#[inline(always)]
+unsafe fn widened<S: Isa + Simd<T>, T: Stored, O: RowOp>(
+    s: S,
+    call: &Call<'_, T, O>,
+    place: Place,
+    start: usize,
+    len: usize,
+    to: *mut f64,
+) {
+    // SAFETY: the caller's promise. What is packed lies in the second half, so that each vector is read before its own
+    // memory is written.
+    unsafe {
+        let x = if call.x_in_place {
+            call.plan
+                .problem
+                .x
+                .ptr
+                .offset(place.x)
+                .cast::<T>()
+                .cast_const()
+                .add(start)
+        } else {
+            let half = to.add(BLOCK / 2).cast::<T>();
+            pack::pack(s, &call.plan, place, start, len, half);
+            half.cast_const()
+        };
+        for j in (0..len).step_by(T::LANES) {
+            let count = T::LANES.min(len - j);
+            let v = Vector::load_partial(s, x.add(j), count, T::ZERO);
+            for half in 0..count.div_ceil(8) {
+                let to = to.add(j + 8 * half);
+                T::widen_half(s, v, half).store_partial(to, 8.min(count - 8 * half));
+            }
         }
     }
-    // A row that cancels has a maximum of at most some 30: the exponent shift reaches it.
-    let wide = Call::<f64, O>::of(call.level, call.plan.again(), call.op);
-    let mut long = open(&wide, place);
-    let f = Sums {
-        op: call.op,
-        picked: Vector::zero(level),
-    };
-    for start in (0..n).step_by(BLOCK) {
-        let len = BLOCK.min(n - start);
-        // SAFETY: the caller's promise.
-        unsafe {
-            pack::pack(level, &call.plan, place, start, len, scratch);
-            let from = Source {
-                x: scratch.cast_const(),
-                b: std::ptr::null(),
-                next_x: scratch.cast_const(),
-                next_b: std::ptr::null(),
-            };
-            long.state = long.state.merge::<f64>(sum_block(level, &long.base, m, f, from, len));
-        }
-    }
-    long.known = Some(Known { pivot: m, moved: None });
-    let stats = long.stats::<_, O>(level, &wide);
-    T::from_f64(call.op.row::<_, f64>(&stats)[0].lane(0))
 }

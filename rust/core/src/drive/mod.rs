@@ -30,7 +30,7 @@ use crate::element::Stored;
 use crate::math::exp::Base;
 use crate::ops::{self, From, OpVisitor, RowOp};
 use crate::problem::{Control, Dtype, Error, Problem, Temperature};
-use crate::simd::{Float, Isa, Kernel, Simd, Supported, with_default_mode};
+use crate::simd::{Float, Isa, Kernel, Simd, Supported, Vector, with_default_mode};
 use crate::{parallel, simd};
 pub(crate) use details::{Blend, Details, LossRows, Square};
 use plan::Plan;
@@ -141,8 +141,9 @@ struct Call<'a, T, O> {
     base: Option<Base<T>>,
     /// Those of a temperature of 1.
     unit: Base<T>,
-    /// Whether rows come with numbers of their own.
+    /// Whether rows come with numbers, and whether with the same for all.
     given: bool,
+    given_alike: bool,
     x_in_place: bool,
     second_in_place: bool,
     out_in_place: bool,
@@ -188,6 +189,7 @@ impl<'a, T: Stored, O: RowOp> Call<'a, T, O> {
             base,
             unit,
             given: details.are_given(),
+            given_alike: details.are_alike() && (base.is_some() || !details.hessian),
             x_in_place: plan.x_in_place::<T>(),
             second_in_place: plan.second_in_place::<T>(),
             out_in_place: plan.out_in_place::<T>(),
@@ -513,6 +515,14 @@ fn exponent(t: f64) -> i32 {
 #[inline(always)]
 fn cancels<T: Stored>(max: f64, value: T, log: T) -> bool {
     T::DTYPE != Dtype::F64 && value.to_f64().abs() < max.abs().max(log.to_f64()) / 4.0
+}
+
+/// Whether a row of a vector may: true for all that do.
+#[inline(always)]
+fn any_cancels<S: Isa + Simd<T>, T: Stored>(max: Vector<S, T>, value: Vector<S, T>, log: Vector<S, T>) -> bool {
+    let abs = |v: Vector<S, T>| v.max(Vector::zero(max.1) - v);
+    let four = Vector::splat(max.1, T::from_f64(4.0));
+    T::DTYPE != Dtype::F64 && abs(max).max(log).not_less(abs(value) * four).any()
 }
 
 /// Scratch for one block in float64, wherever it starts.

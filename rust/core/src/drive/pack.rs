@@ -463,18 +463,23 @@ unsafe fn blank<T: Float>(truth: *const u8, step: isize, to: *mut T, count: usiz
     }
 }
 
-/// Writes the one number of a reduced row.
+/// Writes the one number of each of some reduced rows, from that at `first` on, whose results are `step` bytes apart.
 ///
 /// # Safety
-/// The problem's arrays are valid.
+/// The problem's arrays are valid, and have these rows.
 #[inline(always)]
-pub(crate) unsafe fn write_value<S: Isa + Simd<T>, T: Stored>(s: S, plan: &Plan<'_>, row: Place, value: T) {
+pub(crate) unsafe fn write_values<S: Isa + Simd<T>, T: Stored>(
+    s: S,
+    plan: &Plan<'_>,
+    first: Place,
+    step: isize,
+    values: &mut [T],
+) {
     let out = &plan.problem.out;
-    let mut value = value;
-    // SAFETY: `row` is a row of the problem.
+    // SAFETY: the caller's promise.
     unsafe {
-        let to = out.ptr.offset(row.out);
-        save(s, out.dtype, &raw mut value, to, 0, 1);
+        let to = out.ptr.offset(first.out);
+        save(s, out.dtype, values.as_mut_ptr(), to, step, values.len());
     }
 }
 

@@ -47,6 +47,8 @@ struct Panel<'a, T> {
     picked: Lanes<T>,
     positions: [usize; 16],
     picks_scores: bool,
+    /// The rows' classes, if they have any: negative where a row takes no part.
+    classes: Option<[i64; 16]>,
 }
 
 /// Nothing was picked.
@@ -56,6 +58,19 @@ impl<T: Stored> Access<T> for Panel<'_, T> {
     #[inline]
     fn place(&self, l: usize) -> Place {
         self.plan.row(self.row(l))
+    }
+    #[inline(always)]
+    fn number(&self, l: usize) -> isize {
+        self.plan.number(self.row(l))
+    }
+    #[inline(always)]
+    fn skips(&self, l: usize) -> bool {
+        self.classes.is_some_and(|classes| classes[l] < 0)
+    }
+    #[inline(always)]
+    fn any_skips(&self) -> bool {
+        self.classes
+            .is_some_and(|classes| classes.iter().fold(0, |all, class| all | class) < 0)
     }
     #[cold]
     unsafe fn move_row(&mut self, l: usize, by: Move<T>) {
@@ -88,6 +103,7 @@ impl<'a, T: Stored> Panel<'a, T> {
             picked: Lanes([<T as Float>::ZERO; 16]),
             positions: [NOWHERE; 16],
             picks_scores: O::PICK == Pick::Class,
+            classes: plan.classes::<T>(start, count),
         }
     }
 
@@ -119,11 +135,9 @@ impl<'a, T: Stored> Panel<'a, T> {
                 }
                 Pick::Class => {
                     self.picked = max.to_lanes();
-                    if self.plan.details.classes.is_empty() {
-                        return;
-                    }
-                    for l in 0..self.count {
-                        if let Some(class) = self.plan.details.class(self.place(l).row) {
+                    let Some(classes) = &self.classes else { return };
+                    for l in 0..T::LANES {
+                        if let Ok(class) = usize::try_from(classes[l]) {
                             self.positions[l] = class;
                             self.picked.0[l] = *self.data.add(class * T::LANES + l);
                         }
@@ -274,10 +288,9 @@ impl<'a, T: Stored> Panel<'a, T> {
             if known.doubtful {
                 one_nan(self.data, n * T::LANES);
             }
-            let has_skips = !self.plan.details.classes.is_empty();
-            if known.special || has_skips {
+            if known.special || self.any_skips() {
                 for l in 0..self.count {
-                    let value = if has_skips && self.plan.details.skips(self.place(l).row) {
+                    let value = if self.skips(l) {
                         T::ZERO
                     } else if known.is_nan(l) {
                         T::NAN

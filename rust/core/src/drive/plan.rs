@@ -191,6 +191,46 @@ impl<'a> Plan<'a> {
         }
     }
 
+    /// The number of row `r` in C order of the kept axes.
+    #[inline(always)]
+    pub(crate) fn number(&self, r: usize) -> isize {
+        if self.in_order() {
+            r as isize
+        } else {
+            at(self.kept(), r).row
+        }
+    }
+
+    /// Whether rows are gone over in C order of the kept axes. (All kept axes could be joined to one: that is their order.)
+    #[inline(always)]
+    pub(crate) fn in_order(&self) -> bool {
+        self.only.is_some()
+    }
+
+    /// The classes of `LANES` rows from `start` on, of which there are `count`: then the last one's again.
+    #[inline(always)]
+    pub(crate) fn classes<T: Stored>(&self, start: usize, count: usize) -> Option<[i64; 16]> {
+        if self.details.classes.is_empty() {
+            return None;
+        }
+        let all = self.details.classes;
+        let mut classes = [0; 16];
+        if self.in_order() && count == T::LANES {
+            classes[..T::LANES].copy_from_slice(&all[start..start + T::LANES]);
+        } else {
+            for l in 0..T::LANES {
+                classes[l] = all[self.number(start + l.min(count - 1)) as usize];
+            }
+        }
+        Some(classes)
+    }
+
+    /// Bytes from the result of a row to that of the next, if they are always the same.
+    #[inline(always)]
+    pub(crate) fn out_step(&self) -> Option<isize> {
+        self.only.map(|step| step.out)
+    }
+
     /// From any row to the one that comes `rows` later; nothing, if that is not always the same.
     #[inline(always)]
     pub(crate) fn steps(&self, rows: usize) -> Place {

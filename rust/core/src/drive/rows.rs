@@ -32,6 +32,8 @@ struct Row<T> {
     y: *mut T,
     /// Where something was picked.
     position: usize,
+    /// Whether it takes no part.
+    skips: bool,
 }
 
 /// The rows of a batch. (Only those that there are get written: to fill them all would cost a small call a tenth of its
@@ -64,6 +66,18 @@ impl<T: Stored> Access<T> for Batch<T> {
     #[inline]
     fn place(&self, l: usize) -> Place {
         self.row(l).place
+    }
+    #[inline(always)]
+    fn number(&self, l: usize) -> isize {
+        self.row(l).place.row
+    }
+    #[inline(always)]
+    fn skips(&self, l: usize) -> bool {
+        self.row(l).skips
+    }
+    #[inline(always)]
+    fn any_skips(&self) -> bool {
+        (0..self.count).any(|l| self.skips(l))
     }
     unsafe fn move_row(&mut self, l: usize, by: Move<T>) {
         let row = self.row_mut(l);
@@ -257,6 +271,7 @@ unsafe fn open<S: Isa + Simd<T>, T: Stored, O: RowOp>(
                 e,
                 y,
                 position: NOWHERE,
+                skips,
             });
             if skips {
                 batch.maxima.0[i] = T::ZERO;
@@ -304,7 +319,7 @@ unsafe fn sums<S: Isa + Simd<T>, T: Stored, O: RowOp>(
         let exp_rows = stage.exp.rows();
         let pivots = stage.pivot.to_lanes();
         for i in 0..count {
-            if call.plan.details.skips(batch.row(i).place.row) {
+            if batch.row(i).skips {
                 continue;
             }
             let mut base = None;
@@ -404,7 +419,7 @@ unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp>(
         let exp = Exp::new(s, &call.unit, Vector::zero(s), O::DEPTH);
         for i in 0..count {
             let y = batch.row(i).y;
-            if call.plan.details.skips(batch.row(i).place.row) {
+            if batch.row(i).skips {
                 fill(y, n, T::ZERO);
             } else if known.is_nan(i) {
                 fill(y, n, T::NAN);

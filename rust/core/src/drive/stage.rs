@@ -2,8 +2,9 @@
 //! from their sums to what the results need. Rows and panels share it.
 
 use super::details::{LossRows, of_row};
+use super::long::Refine;
 use super::plan::Place;
-use super::{Call, Kind, Move, cancels, exponent, long, pack};
+use super::{Call, Kind, Move, any_cancels, cancels, exponent, pack};
 use crate::element::Stored;
 use crate::math::exp::{Base, Exp, RowExp};
 use crate::ops::{From, Given, Params, RowOp, Stats};
@@ -14,6 +15,12 @@ use crate::simd::{Float, Isa, Lanes, Simd, Vector, pow2};
 pub(super) trait Access<T> {
     /// The place of the row in a lane.
     fn place(&self, l: usize) -> Place;
+    /// The number of the row in a lane, in C order of the kept axes.
+    fn number(&self, l: usize) -> isize;
+    /// Whether the row in a lane takes no part.
+    fn skips(&self, l: usize) -> bool;
+    /// Whether one of them does not.
+    fn any_skips(&self) -> bool;
     /// Moves a row.
     ///
     /// # Safety
@@ -269,17 +276,27 @@ impl<'c, S: Isa + Simd<T>, T: Stored> Stage<'c, S, T> {
                 }
             }
         }
-        if let (Some(rows), Some(losses)) = (call.plan.details.losses, losses) {
-            for l in 0..count {
-                // SAFETY: a number for each row.
-                unsafe {
-                    rows.write(
-                        call,
-                        access.place(l).row,
-                        [losses[0].0[l], losses[1].0[l]],
-                        known.is_nan(l),
-                    )
-                };
+        if let (Some(rows), Some(mut losses)) = (call.plan.details.losses, losses) {
+            if known.special || access.any_skips() {
+                for l in 0..count {
+                    let loss = if access.skips(l) {
+                        0.0
+                    } else if known.is_nan(l) {
+                        f64::NAN
+                    } else {
+                        continue;
+                    };
+                    losses.iter_mut().for_each(|losses| losses.0[l] = loss);
+                }
+            }
+            let first = access.number(0);
+            // SAFETY: a number for each row.
+            unsafe {
+                if call.plan.in_order() {
+                    rows.write(&losses, count, |l| first + l as isize);
+                } else {
+                    rows.write(&losses, count, |l| access.number(l));
+                }
             }
         }
         known
@@ -317,30 +334,20 @@ pub(super) struct Found<S: Isa + Simd<T>, T: Float> {
 }
 
 impl LossRows {
-    /// Writes what a row adds to the loss.
+    /// Writes what rows add to the loss, each to its number.
     ///
     /// # Safety
     /// There are numbers for all rows of the call.
     #[inline(always)]
-    pub(super) unsafe fn write<T: Stored, O: RowOp>(
-        self,
-        call: &Call<'_, T, O>,
-        row: isize,
-        [entropy, square]: [f64; 2],
-        is_nan: bool,
-    ) {
-        let (mut entropy, mut square) = (entropy, square);
-        if is_nan {
-            (entropy, square) = (f64::NAN, f64::NAN);
+    pub(super) unsafe fn write(self, losses: &[Lanes<f64>; 2], count: usize, number: impl Fn(usize) -> isize) {
+        for l in 0..count {
+            // SAFETY: the caller's promise.
+            unsafe { *self.entropy.offset(number(l)) = losses[0].0[l] };
         }
-        if call.plan.details.skips(row) {
-            (entropy, square) = (0.0, 0.0);
-        }
-        // SAFETY: the caller's promise.
-        unsafe {
-            *self.entropy.offset(row) = entropy;
-            if call.plan.details.square.is_some() {
-                *self.square.offset(row) = square;
+        if let Some(square) = self.square {
+            for l in 0..count {
+                // SAFETY: the caller's promise.
+                unsafe { *square.offset(number(l)) = losses[1].0[l] };
             }
         }
     }
@@ -354,6 +361,21 @@ fn given<T: Stored, O: RowOp>(
     count: usize,
     octaves: &mut Option<[i32; 16]>,
 ) -> Given<Lanes<f64>> {
+    if call.given_alike {
+        let (of, more) = call.given(access.place(0));
+        if more != 0 {
+            octaves
+                .get_or_insert([0; 16])
+                .iter_mut()
+                .for_each(|octaves| *octaves += more);
+        }
+        return Given {
+            weight: Lanes([of.weight; 16]),
+            factor: Lanes([of.factor; 16]),
+            square: Lanes([of.square; 16]),
+            square_factor: Lanes([of.square_factor; 16]),
+        };
+    }
     let mut given = Given {
         weight: Lanes([1.0; 16]),
         factor: Lanes([1.0; 16]),
@@ -398,6 +420,7 @@ impl<T: Stored, O: RowOp> Call<'_, T, O> {
     }
 
     /// The numbers that come with a row, factors but for a power of two, whose exponent comes with them.
+    #[inline]
     pub(super) fn given(&self, place: Place) -> (Given<f64>, i32) {
         let details = self.plan.details;
         let weight = of_row(details.weights, place.row);
@@ -416,10 +439,12 @@ impl<T: Stored, O: RowOp> Call<'_, T, O> {
             given.square = of.coefficient * of_row(of.weights, place.row);
             given.square_factor = 2.0 * given.square * cotangent * details.scale / of.divisor;
         }
-        let octaves = exponent(given.factor.abs());
-        if given.factor == 0.0 || !given.factor.is_finite() || -T::DIVISORS[1] < octaves {
+        let size = given.factor.abs();
+        let is_tiny = 0.0 < size && size <= pow2(-T::DIVISORS[1]);
+        if !is_tiny {
             return (given, 0);
         }
+        let octaves = exponent(size);
         for factor in [&mut given.factor, &mut given.square_factor] {
             *factor = *factor * pow2(-octaves / 2) * pow2(-octaves - -octaves / 2);
         }
@@ -550,21 +575,54 @@ impl<S: Isa + Simd<T>, T: Stored> Known<S, T> {
         if call.plan.details.losses.is_some() {
             return;
         }
-        let values = self.params[0].to_lanes();
-        let logs = self.params[1].to_lanes();
-        for l in 0..count {
-            let max = self.max.0[l];
-            let mut value = values.0[l];
-            // SAFETY: the caller's promise.
-            unsafe {
-                if self.is_nan(l) {
-                    value = degenerate(call, access.place(l), max);
-                } else if value.is_nan() {
-                    value = T::NAN;
-                } else if O::REFINED && cancels(max.to_f64(), value, logs.0[l]) {
-                    value = long::refined(call, access.place(l), scratch);
+        let [values, logs, ..] = self.params;
+        let max = Vector::from_lanes(s, &self.max);
+        let mut numbers = values.to_lanes();
+        // SAFETY: the caller's promise.
+        unsafe {
+            if self.special || values.any_nan() {
+                self.mend(call, &mut numbers, count, access);
+            }
+            if O::REFINED && any_cancels(max, values, logs) {
+                let logs = logs.to_lanes();
+                for l in 0..count {
+                    if !self.is_nan(l) && cancels(self.max.0[l].to_f64(), numbers.0[l], logs.0[l]) {
+                        let place = access.place(l);
+                        numbers.0[l] = s.apart(Refine { call, place, scratch });
+                    }
                 }
-                pack::write_value(s, &call.plan, access.place(l), value);
+            }
+            match call.plan.out_step() {
+                Some(step) => pack::write_values(s, &call.plan, access.place(0), step, &mut numbers.0[..count]),
+                None => {
+                    for l in 0..count {
+                        pack::write_values(s, &call.plan, access.place(l), 0, &mut numbers.0[l..=l]);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The values of rows without probabilities, and the bits of NaN.
+    ///
+    /// # Safety
+    /// As for [`write_values`](Self::write_values).
+    #[cold]
+    #[inline(never)]
+    unsafe fn mend<O: RowOp>(
+        &self,
+        call: &Call<'_, T, O>,
+        values: &mut Lanes<T>,
+        count: usize,
+        access: &impl Access<T>,
+    ) {
+        for l in 0..count {
+            let value = &mut values.0[l];
+            if self.is_nan(l) {
+                // SAFETY: the caller's promise.
+                *value = unsafe { degenerate(call, access.place(l), self.max.0[l]) };
+            } else if value.is_nan() {
+                *value = T::NAN;
             }
         }
     }

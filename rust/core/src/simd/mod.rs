@@ -241,6 +241,11 @@ impl<S: Simd<T>, T: Float> Mask<S, T> {
     pub(crate) fn first(s: S, n: usize) -> Self {
         Self(s.first(n), s)
     }
+    /// Whether it is true anywhere.
+    #[inline(always)]
+    pub(crate) fn any(self) -> bool {
+        self.1.any(self.0)
+    }
 }
 
 impl<S: Simd<T>, T: Float> Vector<S, T> {
@@ -403,7 +408,7 @@ impl<S: Simd<T>, T: Float> Vector<S, T> {
     /// Whether a lane is NaN.
     #[inline(always)]
     pub(crate) fn any_nan(self) -> bool {
-        self.1.any(self.1.not_equal(self.0, self.0))
+        self.not_equal(self).any()
     }
     /// Lane `l` in all lanes.
     #[inline(always)]
