@@ -742,6 +742,7 @@ pub(crate) mod across {
         n: usize,
     ) -> ([T::Wide<S>; 1 + SUMS], Vector<S, T>) {
         let lanes = T::LANES;
+        let first = if EXP { 0 } else { 1 };
         let mut ties = Vector::zero(s);
         // (Lanes are written in the first group: to fill all of this beforehand would take as long as a short panel.)
         let mut wide = [[MaybeUninit::<T::Wide<S>>::uninit(); 16]; 1 + SUMS];
@@ -752,7 +753,7 @@ pub(crate) mod across {
                 // SAFETY: the caller's promise.
                 let sum = unsafe { group::<S, T, F, EXP, STORE>(exp, m, f, panels, (j + l, end), &mut ties) };
                 let all = sum.all();
-                for k in 0..1 + F::SUMS {
+                for k in first..1 + F::SUMS {
                     // (Nothing to add to in the first group, and most panels have but one.)
                     let sum = if j == 0 {
                         T::widen(s, all[k])
@@ -770,7 +771,7 @@ pub(crate) mod across {
         while step > 0 {
             for l in 0..step {
                 if l + step < n {
-                    for k in 0..1 + F::SUMS {
+                    for k in first..1 + F::SUMS {
                         // SAFETY: the first `n` lanes were written.
                         let (low, high) = unsafe { (wide[k][l].assume_init(), wide[k][l + step].assume_init()) };
                         wide[k][l].write(T::wide_merge(s, low, high));
@@ -781,7 +782,7 @@ pub(crate) mod across {
         }
         let mut sums = [T::wide_zero(s); 1 + SUMS];
         if n > 0 {
-            for k in 0..1 + F::SUMS {
+            for k in first..1 + F::SUMS {
                 // SAFETY: there is a first lane.
                 sums[k] = unsafe { wide[k][0].assume_init() };
             }

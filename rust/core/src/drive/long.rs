@@ -129,7 +129,11 @@ impl State {
     fn stats<S: Isa, T: Float>(&self, s: S) -> Stats<S> {
         let (one, zero) = (Vector::splat(s, 1.0), Vector::zero(s));
         let max = Vector::splat(s, self.max);
-        let own = self.peak.map(|part| Vector::splat(s, part));
+        let own = [Vector::splat(s, self.peak[0]), Vector::splat(s, self.peak[1])];
+        let mut sums = [zero; SUMS];
+        for k in 0..SUMS {
+            sums[k] = total(Vector::splat(s, self.sums[k][0]), Vector::splat(s, self.sums[k][1]));
+        }
         Stats {
             max,
             temperature: one,
@@ -141,9 +145,7 @@ impl State {
             peak: T::pair(own),
             own: own[0],
             ties: Vector::splat(s, self.ties),
-            sums: self
-                .sums
-                .map(|[sum, rest]| total(Vector::splat(s, sum), Vector::splat(s, rest))),
+            sums,
             picked: zero,
             given: Given {
                 weight: one,

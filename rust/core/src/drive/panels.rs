@@ -5,6 +5,8 @@
 //! several panels at once so that each row of memory is read and written in one piece. (32 KiB from one row to the next
 //! would put all of them into the same few sets of the cache: the copy also avoids that.)
 
+use std::ops::Range;
+
 use super::pack::{self, load_some, store_some};
 use super::plan::{Place, Plan};
 use super::rows::{one_nan, second_of};
@@ -21,7 +23,7 @@ use crate::simd::{Float, Isa, Kernel, Lanes, Simd, Vector};
 /// themselves.
 const SHORT_BYTES: usize = 16 * 24;
 /// The same where arrays come from memory, which likes to be read row by row; with one array, and with two.
-const SHORT_BYTES_FAR: [usize; 2] = [16 * 8, 16 * 4];
+const SHORT_BYTES_FAR: [usize; 2] = [16 * 12, 16 * 8];
 
 /// Rows up to this many bytes go into panels, if they come from memory (`far`) or not.
 pub(super) const fn short_bytes<O: RowOp>(far: bool) -> usize {
@@ -65,12 +67,16 @@ impl<T: Stored> Access<T> for Panel<'_, T> {
     }
     #[inline(always)]
     fn skips(&self, l: usize) -> bool {
-        self.classes.is_some_and(|classes| classes[l] < 0)
+        matches!(&self.classes, Some(classes) if classes[l] < 0)
     }
     #[inline(always)]
     fn any_skips(&self) -> bool {
-        self.classes
-            .is_some_and(|classes| classes.iter().fold(0, |all, class| all | class) < 0)
+        let Some(classes) = &self.classes else { return false };
+        let mut all = 0;
+        for l in 0..T::LANES {
+            all |= classes[l];
+        }
+        all < 0
     }
     #[cold]
     unsafe fn move_row(&mut self, l: usize, by: Move<T>) {
@@ -113,6 +119,15 @@ impl<'a, T: Stored> Panel<'a, T> {
         self.start + l.min(self.count - 1)
     }
 
+    /// Where something was picked: -1 is nowhere.
+    #[inline(always)]
+    fn find<S: Isa + Simd<T>>(&mut self, places: Vector<S, T>) {
+        let places = places.to_lanes();
+        for l in 0..T::LANES {
+            self.positions[l] = (places.0[l].to_f64() as isize).cast_unsigned();
+        }
+    }
+
     /// Picks a number out of each row of scores, whose maxima are known.
     ///
     /// # Safety
@@ -127,10 +142,7 @@ impl<'a, T: Stored> Panel<'a, T> {
                     let [picked, places] = across::find(s, self.data, self.second, self.plan.n, max);
                     self.picked = picked.to_lanes();
                     if O::FIX.is_some() {
-                        let places = places.to_lanes();
-                        for l in 0..T::LANES {
-                            self.positions[l] = places.0[l].to_f64() as usize;
-                        }
+                        self.find(places);
                     }
                 }
                 Pick::Class => {
@@ -195,27 +207,18 @@ impl<'a, T: Stored> Panel<'a, T> {
         // SAFETY: the caller's promise.
         unsafe {
             let [at_max, places] = across::find(s, self.data, self.second, n, max);
-            let first = Vector::load(s, self.second);
-            let mut m = Lanes([<T as Float>::ZERO; 16]);
-            let (maxima, places) = (max.to_lanes(), places.to_lanes());
-            let (at_max, mut picked) = (at_max.to_lanes(), first.to_lanes());
-            for l in 0..T::LANES {
-                if maxima.0[l].to_f64() > O::SATURATED {
-                    m.0[l] = maxima.0[l];
-                    picked.0[l] = at_max.0[l];
-                    self.positions[l] = places.0[l].to_f64() as usize;
-                } else {
-                    // No element is this one.
-                    m.0[l] = T::from_f64(f64::INFINITY);
-                }
+            let apart = Vector::splat(s, T::from_f64(O::SATURATED)).not_less(max);
+            let picked = Vector::load(s, self.second).select(apart, at_max);
+            self.picked = picked.to_lanes();
+            // No element of the others is this one.
+            let m = Vector::splat(s, T::from_f64(f64::INFINITY)).select(apart, max);
+            if O::FIX.is_some() {
+                self.find(Vector::splat(s, T::from_f64(-1.0)).select(apart, places));
             }
-            self.picked = picked;
-            let picked = Vector::from_lanes(s, &picked);
             let f = Sums { op: call.op, picked };
             let mut room = None;
             let stage = Stage::saved(s, call, max, T::LANES, self, &mut room);
             let panels = (self.data, self.second.cast_const());
-            let m = Vector::from_lanes(s, &m);
             let (wide, _) = across::sum::<S, T, _, false, false>(s, &stage.exp, m, f, panels, n);
             let found = Found {
                 ties: Vector::splat(s, T::ONE),
@@ -434,8 +437,56 @@ pub(super) unsafe fn rows<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     }
 }
 
+/// The rows of the next panel, whose lines are asked for while this one is transposed: so many rows at once are beyond what
+/// the processor would foresee. Row by row, as they lie in memory, and some with each tile: all at once would be more
+/// than it keeps in mind. (Either makes a quarter of the time where both arrays come from memory.)
+struct Ahead {
+    n: usize,
+    /// Bytes to the next panel; 0 where nothing is asked for.
+    by: isize,
+    /// The first row whose turn has not come, and how many come with each tile.
+    next: usize,
+    rows: usize,
+}
+
+impl Ahead {
+    #[inline(always)]
+    fn new<T: Float>(n: usize, by: isize) -> Self {
+        let tiles = (n / T::TILE).max(1);
+        Self {
+            n,
+            by,
+            next: 0,
+            rows: if by == 0 { 0 } else { T::LANES.div_ceil(tiles) },
+        }
+    }
+
+    /// The rows that come with this tile.
+    #[inline(always)]
+    fn turn<T: Float>(&mut self) -> Range<usize> {
+        let start = self.next;
+        self.next = T::LANES.min(start + self.rows);
+        start..self.next
+    }
+
+    /// Asks for what comes after the row at `row`, to be written if `WRITE`.
+    #[inline(always)]
+    fn fetch<S: Isa, T: Float, const WRITE: bool>(&self, s: S, row: *const T) {
+        let mut line = 0;
+        while line < self.n {
+            let p = row.wrapping_add(line).wrapping_byte_offset(self.by).cast();
+            if WRITE {
+                s.prefetch_write(p);
+            } else {
+                s.prefetch(p);
+            }
+            line += 64 / size_of::<T>();
+        }
+    }
+}
+
 /// Transposes rows into a panel; the maximum of each. Meanwhile asks for the lines of the rows that are `ahead` bytes
-/// further (if that is not 0): so many rows at once are beyond what the processor would foresee.
+/// further (if that is not 0).
 ///
 /// # Safety
 /// The rows are valid for reading `n` elements, `panel` for writing a panel of `n`.
@@ -480,13 +531,7 @@ unsafe fn transpose_in<S: Isa + Simd<T>, T: Float>(
     panel: *mut T,
     ahead: isize,
 ) -> Vector<S, T> {
-    if ahead != 0 {
-        for c in (0..n).step_by(64 / size_of::<T>()) {
-            for l in 0..T::LANES {
-                s.prefetch(rows[l].wrapping_add(c).wrapping_byte_offset(ahead).cast());
-            }
-        }
-    }
+    let mut ahead = Ahead::new::<T>(n, ahead);
     // SAFETY: columns c..c + TILE of each row.
     unsafe {
         if n < T::TILE {
@@ -494,6 +539,9 @@ unsafe fn transpose_in<S: Isa + Simd<T>, T: Float>(
                 for l in 0..T::LANES {
                     *panel.add(j * T::LANES + l) = rows[l].add(j).read_unaligned();
                 }
+            }
+            for l in ahead.turn::<T>() {
+                ahead.fetch::<S, T, false>(s, rows[l]);
             }
             return across::max(s, panel, n);
         }
@@ -506,6 +554,9 @@ unsafe fn transpose_in<S: Isa + Simd<T>, T: Float>(
                 at[l] = at[l].add(c);
             }
             s.load_tile(&at, &mut columns);
+            for l in ahead.turn::<T>() {
+                ahead.fetch::<S, T, false>(s, rows[l]);
+            }
             for i in 0..T::TILE {
                 let v = Vector(columns[i], s);
                 m[i] = v.max(m[i]);
@@ -560,13 +611,7 @@ unsafe fn transpose_out<S: Isa + Simd<T>, T: Float>(
     rows: &[*mut T; 16],
     ahead: isize,
 ) {
-    if ahead != 0 {
-        for c in (0..n).step_by(64 / size_of::<T>()) {
-            for l in 0..T::LANES {
-                s.prefetch_write(rows[l].wrapping_add(c).wrapping_byte_offset(ahead).cast());
-            }
-        }
-    }
+    let mut ahead = Ahead::new::<T>(n, ahead);
     // SAFETY: columns c..c + TILE of each row.
     unsafe {
         if n < T::TILE {
@@ -574,6 +619,9 @@ unsafe fn transpose_out<S: Isa + Simd<T>, T: Float>(
                 for j in 0..n {
                     rows[l].add(j).write_unaligned(*panel.add(j * T::LANES + l));
                 }
+            }
+            for l in ahead.turn::<T>() {
+                ahead.fetch::<S, T, true>(s, rows[l]);
             }
             return;
         }
@@ -588,6 +636,9 @@ unsafe fn transpose_out<S: Isa + Simd<T>, T: Float>(
                 columns[i] = s.load(panel.add((c + i) * T::LANES));
             }
             s.store_tile(&columns, &at);
+            for l in ahead.turn::<T>() {
+                ahead.fetch::<S, T, true>(s, rows[l]);
+            }
             if c + T::TILE == n {
                 break;
             }

@@ -77,7 +77,11 @@ impl<T: Stored> Access<T> for Batch<T> {
     }
     #[inline(always)]
     fn any_skips(&self) -> bool {
-        (0..self.count).any(|l| self.skips(l))
+        let mut any = false;
+        for l in 0..self.count {
+            any |= self.skips(l);
+        }
+        any
     }
     unsafe fn move_row(&mut self, l: usize, by: Move<T>) {
         let row = self.row_mut(l);
