@@ -22,16 +22,13 @@ use crate::simd::{Float, Isa, Kernel, Lanes, Simd, Vector};
 /// Rows up to this many bytes go into panels: there nothing is left over at a row's end, and no row's sums wait for
 /// themselves.
 const SHORT_BYTES: usize = 16 * 24;
-/// The same where arrays come from memory, which likes to be read row by row; with one array, and with two.
-const SHORT_BYTES_FAR: [usize; 2] = [16 * 12, 16 * 8];
+/// The same where arrays come from memory: there the rows of two panels, and what becomes of them, have to fit the
+/// first-level cache.
+const SHORT_BYTES_FAR: usize = 16 * 12;
 
 /// Rows up to this many bytes go into panels, if they come from memory (`far`) or not.
-pub(super) const fn short_bytes<O: RowOp>(far: bool) -> usize {
-    if far {
-        SHORT_BYTES_FAR[O::SECOND as usize]
-    } else {
-        SHORT_BYTES
-    }
+pub(super) const fn short_bytes(far: bool) -> usize {
+    if far { SHORT_BYTES_FAR } else { SHORT_BYTES }
 }
 /// Panels of a tile: 512 bytes of a row of memory.
 pub(super) const MAX_PANELS: usize = 8;
