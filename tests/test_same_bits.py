@@ -5,7 +5,7 @@ import pytest
 
 import softmax_rs
 from catalogue import ELEMENTS, FUNCTIONS, WITH_OUT, WITH_TEMPERATURE, WITH_WHERE
-from ulps import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, FLOATS, assert_same_bits, bits
+from ulps import BFLOAT16, CANCELLED_LIMIT, FLOAT16, FLOAT32, FLOAT64, FLOATS, assert_close, assert_same_bits, bits
 
 THREADS = (1, 2, 5)
 # Every way to walk an array, each far above the size from which calls are split among threads.
@@ -139,3 +139,28 @@ def test_repeated_calls(f, rng):
     with ThreadPoolExecutor(8) as pool:
         for i, got in pool.map(work, range(200 if len(f.names) == 1 else 80)):
             assert (bits(got) == bits(want[i])).all(), f"{f} {given[i][0].shape}"
+
+
+@pytest.mark.parametrize("n", [*range(2, 36), 48, 97, 200, 1000, 4095, 4096, 4097, 8200, 300_000])
+@pytest.mark.parametrize("dtype", [FLOAT32, FLOAT16])
+def test_rows_that_cancel(n, dtype, rng):
+    """logsumexp of log-probabilities is done again in float64, row by row: right, and in every layout the same bits."""
+    rows = 35 if n < 10_000 else 3
+    x = softmax_rs.log_softmax(rng.normal(0, 3, (rows, n))).astype(dtype)
+    x[::3] += 2  # these do not cancel
+    want = softmax_rs.logsumexp(x, axis=1)
+    exact = softmax_rs.logsumexp(x.astype(FLOAT64), axis=1)
+    assert_close(want, exact, dtype, CANCELLED_LIMIT, rows=x, label=f"{dtype} {n}")
+    padded = np.full((rows, n + 1), np.nan, dtype)
+    padded[:, 1:] = x
+    ways = {
+        "columns": softmax_rs.logsumexp(np.asfortranarray(x), axis=1),
+        "padded": softmax_rs.logsumexp(padded[:, 1:], axis=1),
+        "backwards": softmax_rs.logsumexp(x[::-1].copy()[::-1], axis=1),
+        "swapped": softmax_rs.logsumexp(x.astype(x.dtype.newbyteorder()), axis=1),
+        "masked": softmax_rs.logsumexp(x, axis=1, where=np.broadcast_to(True, x.shape)),
+        "one by one": np.array([softmax_rs.logsumexp(row) for row in x]),
+        "two axes": softmax_rs.logsumexp(np.stack([x, x], 1), axis=2)[:, 1],
+    }
+    for way, got in ways.items():
+        assert_same_bits(got, want, f"{dtype} {n} {way}")

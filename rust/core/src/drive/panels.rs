@@ -7,6 +7,7 @@
 
 use std::ops::Range;
 
+use super::details::Details;
 use super::pack::{self, load_some, store_some};
 use super::plan::{Place, Plan};
 use super::rows::{one_nan, second_of};
@@ -63,11 +64,11 @@ impl<T: Stored> Access<T> for Panel<'_, T> {
         self.plan.number(self.row(l))
     }
     #[inline(always)]
-    fn skips(&self, l: usize) -> bool {
+    fn skips(&self, _: &Details<'_>, l: usize) -> bool {
         matches!(&self.classes, Some(classes) if classes[l] < 0)
     }
     #[inline(always)]
-    fn any_skips(&self) -> bool {
+    fn any_skips(&self, _: &Details<'_>, _: usize) -> bool {
         let Some(classes) = &self.classes else { return false };
         let mut all = 0;
         for l in 0..T::LANES {
@@ -288,9 +289,10 @@ impl<'a, T: Stored> Panel<'a, T> {
             if known.doubtful {
                 one_nan(self.data, n * T::LANES);
             }
-            if known.special || self.any_skips() {
+            let details = self.plan.details;
+            if known.special || self.any_skips(details, self.count) {
                 for l in 0..self.count {
-                    let value = if self.skips(l) {
+                    let value = if self.skips(details, l) {
                         T::ZERO
                     } else if known.is_nan(l) {
                         T::NAN
@@ -370,7 +372,7 @@ pub(super) unsafe fn rows<S: Isa + Simd<T>, T: Stored, O: RowOp>(
         second
     };
     let mut panel = Panel::new::<O>(plan, start, count, scratch, second);
-    let step = plan.steps(T::LANES);
+    let step = if call.near { Place::ORIGIN } else { plan.steps(T::LANES) };
     // SAFETY: rows of the problem, or of the scratch.
     unsafe {
         let mut from = [std::ptr::null::<T>(); 16];

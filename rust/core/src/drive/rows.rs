@@ -32,8 +32,6 @@ struct Row<T> {
     y: *mut T,
     /// Where something was picked.
     position: usize,
-    /// Whether it takes no part.
-    skips: bool,
 }
 
 /// The rows of a batch. (Only those that there are get written: to fill them all would cost a small call a tenth of its
@@ -70,18 +68,6 @@ impl<T: Stored> Access<T> for Batch<T> {
     #[inline(always)]
     fn number(&self, l: usize) -> isize {
         self.row(l).place.row
-    }
-    #[inline(always)]
-    fn skips(&self, l: usize) -> bool {
-        self.row(l).skips
-    }
-    #[inline(always)]
-    fn any_skips(&self) -> bool {
-        let mut any = false;
-        for l in 0..self.count {
-            any |= self.skips(l);
-        }
-        any
     }
     unsafe fn move_row(&mut self, l: usize, by: Move<T>) {
         let row = self.row_mut(l);
@@ -275,7 +261,6 @@ unsafe fn open<S: Isa + Simd<T>, T: Stored, O: RowOp>(
                 e,
                 y,
                 position: NOWHERE,
-                skips,
             });
             if skips {
                 batch.maxima.0[i] = T::ZERO;
@@ -323,7 +308,7 @@ unsafe fn sums<S: Isa + Simd<T>, T: Stored, O: RowOp>(
         let exp_rows = stage.exp.rows();
         let pivots = stage.pivot.to_lanes();
         for i in 0..count {
-            if batch.row(i).skips {
+            if call.plan.details.skips(batch.row(i).place.row) {
                 continue;
             }
             let mut base = None;
@@ -423,7 +408,7 @@ unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp>(
         let exp = Exp::new(s, &call.unit, Vector::zero(s), O::DEPTH);
         for i in 0..count {
             let y = batch.row(i).y;
-            if batch.row(i).skips {
+            if call.plan.details.skips(batch.row(i).place.row) {
                 fill(y, n, T::ZERO);
             } else if known.is_nan(i) {
                 fill(y, n, T::NAN);

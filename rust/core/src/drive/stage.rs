@@ -1,7 +1,7 @@
 //! Between the passes: up to `LANES` rows, a lane each, from their maxima to the constants of their exponentials, and
 //! from their sums to what the results need. Rows and panels share it.
 
-use super::details::{LossRows, of_row};
+use super::details::{Details, LossRows, of_row};
 use super::long::Refine;
 use super::plan::Place;
 use super::{Call, Kind, Move, any_cancels, cancels, exponent, pack};
@@ -18,9 +18,19 @@ pub(super) trait Access<T> {
     /// The number of the row in a lane, in C order of the kept axes.
     fn number(&self, l: usize) -> isize;
     /// Whether the row in a lane takes no part.
-    fn skips(&self, l: usize) -> bool;
-    /// Whether one of them does not.
-    fn any_skips(&self) -> bool;
+    #[inline(always)]
+    fn skips(&self, details: &Details<'_>, l: usize) -> bool {
+        details.skips(self.number(l))
+    }
+    /// Whether one of `count` does not.
+    #[inline(always)]
+    fn any_skips(&self, details: &Details<'_>, count: usize) -> bool {
+        let mut any = false;
+        for l in 0..count {
+            any |= self.skips(details, l);
+        }
+        any
+    }
     /// Moves a row.
     ///
     /// # Safety
@@ -277,9 +287,9 @@ impl<'c, S: Isa + Simd<T>, T: Stored> Stage<'c, S, T> {
             }
         }
         if let (Some(rows), Some(mut losses)) = (call.plan.details.losses, losses) {
-            if known.special || access.any_skips() {
+            if known.special || access.any_skips(call.plan.details, count) {
                 for l in 0..count {
-                    let loss = if access.skips(l) {
+                    let loss = if access.skips(call.plan.details, l) {
                         0.0
                     } else if known.is_nan(l) {
                         f64::NAN
