@@ -456,7 +456,8 @@ pub(crate) mod along {
     ) -> (Sum<S>, T) {
         let lanes = T::LANES;
         let zero = Vector::zero(s);
-        let mut max = [Vector::splat(s, T::NEG_INFINITY); GROUP];
+        // (Two suffice, and leave registers for the sums.)
+        let mut max = [Vector::splat(s, T::NEG_INFINITY); 2];
         let mut wide = [T::wide_zero(s); 1 + SUMS];
         let mut j = 0;
         // SAFETY: every access ends at or before n.
@@ -466,7 +467,7 @@ pub(crate) mod along {
                 let mut group = Group::zero(s);
                 for i in 0..GROUP {
                     let [x, b] = from.load(s, j + i * lanes, F::SECOND);
-                    max[i] = x.max(max[i]);
+                    max[i % 2] = x.max(max[i % 2]);
                     f.add(&mut group.sums, m, zero, x, b);
                 }
                 let all = group.all();
@@ -500,7 +501,7 @@ pub(crate) mod along {
             folded: fold::<S, T, F>(s, wide),
             ties: 1.0,
         };
-        (sum, max[0].max(max[1]).max(max[2].max(max[3])).reduce_max())
+        (sum, max[0].max(max[1]).reduce_max())
     }
 
     /// The sums with eight lanes each.

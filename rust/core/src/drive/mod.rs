@@ -220,14 +220,11 @@ impl<'a, T: Stored, O: RowOp> Call<'a, T, O> {
             return Regime::Panels;
         }
         // Fewer rows at once stay in the first-level cache from one pass to the next; more of them share what is done between
-        // the passes, which counts for more without exponentials, or without results.
-        let bytes = rows::BATCH_BYTES
-            * match (O::SCORES, O::FROM) {
-                (true, From::Nothing) => 2,
-                (true, _) => 1,
-                (false, _) if self.far => 2,
-                (false, _) => 4,
-            };
+        // the passes, which counts for more where no results take room.
+        let bytes = match O::FROM {
+            From::Nothing => 2 * rows::BATCH_BYTES,
+            _ => rows::BATCH_BYTES,
+        };
         Regime::Rows((bytes / (n * size_of::<T>()).max(1)).clamp(1, T::LANES))
     }
 
