@@ -438,7 +438,7 @@ pub(super) unsafe fn rows<S: Isa + Simd<T>, T: Stored, O: RowOp>(
 
 /// The rows of the next panel, whose lines are asked for while this one is transposed: so many rows at once are beyond what
 /// the processor would foresee. Row by row, as they lie in memory, and some with each tile: all at once would be more
-/// than it keeps in mind. (Either makes a quarter of the time where both arrays come from memory.)
+/// than it keeps in mind. (Together that saves two arrays from memory a third of their time.)
 struct Ahead {
     n: usize,
     /// Bytes to the next panel; 0 where nothing is asked for.
