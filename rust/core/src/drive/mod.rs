@@ -220,11 +220,13 @@ impl<'a, T: Stored, O: RowOp> Call<'a, T, O> {
             return Regime::Panels;
         }
         // Fewer rows at once stay in the first-level cache from one pass to the next; more of them share what is done between
-        // the passes, which counts for more where no results take room.
-        let bytes = match O::FROM {
-            From::Nothing => 2 * rows::BATCH_BYTES,
-            _ => rows::BATCH_BYTES,
+        // the passes, which counts for more where no results take room, or where it is much (a logarithm's derivative).
+        let batches = match (O::SCORES, O::FROM) {
+            (_, From::Nothing) => 2,
+            (false, From::Exp) => 4,
+            _ => 1,
         };
+        let bytes = batches * rows::BATCH_BYTES;
         Regime::Rows((bytes / (n * size_of::<T>()).max(1)).clamp(1, T::LANES))
     }
 
