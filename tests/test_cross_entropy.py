@@ -1181,3 +1181,20 @@ def test_special_values_of_the_targets(rng):
     loss, gradient = cross_entropy_with_grad(x, t, reduction="none")
     assert loss[1] == 0 and not gradient[1].any()
     assert np.isnan(loss[2]) and np.isnan(gradient[2, 3]) and np.isfinite(np.delete(loss, 2)).all()
+
+
+@pytest.mark.parametrize(("shape", "axis"), [((2, 3, 300_001), 1), ((300_001, 3), 1), ((270_000, 2, 3), 2)])
+def test_more_rows_than_are_read_at_once(shape, axis, rng):
+    """Targets are read in parts of 2^18 rows: each row's own, forwards and backwards, and the place of a wrong one."""
+    x = rng.normal(0, 3, shape).astype(np.float32)
+    target = rng.integers(0, 3, [n for d, n in enumerate(shape) if d != axis], dtype=np.int32)
+    logits = np.moveaxis(x.astype(np.float64), axis, -1)
+    picked = np.take_along_axis(logits, target[..., None], -1)[..., 0]
+    want = np.logaddexp.reduce(logits, -1) - picked
+    for way in (target, target[::-1].copy()[::-1], np.asfortranarray(target)):
+        got = softmax_rs.cross_entropy(x, way, axis=axis, reduction="none")
+        np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-6)
+    last = tuple(n - 1 for n in target.shape)
+    target[last] = 3
+    with pytest.raises(IndexError, match=re.escape(f"target has 3 at index {last}")):
+        softmax_rs.cross_entropy(x, target, axis=axis)

@@ -117,9 +117,9 @@ impl<'a, T: Stored> Panel<'a, T> {
         self.start + l.min(self.count - 1)
     }
 
-    /// Where something was picked: -1 is nowhere.
+    /// Keeps where something was picked; -1 is nowhere.
     #[inline(always)]
-    fn find<S: Isa + Simd<T>>(&mut self, places: Vector<S, T>) {
+    fn set_positions<S: Isa + Simd<T>>(&mut self, places: Vector<S, T>) {
         let places = places.to_lanes();
         for l in 0..T::LANES {
             self.positions[l] = (places.0[l].to_f64() as isize).cast_unsigned();
@@ -140,7 +140,7 @@ impl<'a, T: Stored> Panel<'a, T> {
                     let [picked, places] = across::find(s, self.data, self.second, self.plan.n, max);
                     self.picked = picked.to_lanes();
                     if O::FIX.is_some() {
-                        self.find(places);
+                        self.set_positions(places);
                     }
                 }
                 Pick::Class => {
@@ -211,7 +211,7 @@ impl<'a, T: Stored> Panel<'a, T> {
             // No element of the others is this one.
             let m = Vector::splat(s, T::from_f64(f64::INFINITY)).select(apart, max);
             if O::FIX.is_some() {
-                self.find(Vector::splat(s, T::from_f64(-1.0)).select(apart, places));
+                self.set_positions(Vector::splat(s, T::from_f64(-1.0)).select(apart, places));
             }
             let f = Sums { op: call.op, picked };
             let mut room = None;
