@@ -1,5 +1,6 @@
 //! Cross entropy of rows of logits: the loss, and in the same pass its gradient; and products with its Hessian.
 
+use std::alloc::{Layout, alloc_zeroed};
 use std::cell::Cell;
 use std::ops::Range;
 
@@ -146,9 +147,10 @@ pub unsafe fn cross_entropy_at(
 unsafe fn run(level: simd::Supported, call: &CrossEntropy<'_>, control: &dyn Control) -> Result<Loss, Fault> {
     let ndim = call.shape.len();
     let n = call.shape[call.axis];
+    let pace = &Pace::new(control);
     // SAFETY: the caller's promise.
-    let rows = unsafe { Rows::read(call, &Pace::new(control))? };
-    let (count, square_count) = rows.denominators(call);
+    let rows = unsafe { Rows::read(call, pace)? };
+    let (count, square_count) = rows.denominators(call, pace)?;
     let (cotangent, cotangents): (f64, &[f64]) = match call.cotangent {
         Cotangent::One(g) => (g, &[]),
         Cotangent::Rows(g) => (1.0, g),
@@ -160,9 +162,9 @@ unsafe fn run(level: simd::Supported, call: &CrossEntropy<'_>, control: &dyn Con
     // Where an element of a vector is blended of targets and weights, the row's weight is the sample's alone.
     let weights = match call.derivative {
         // SAFETY: the caller's promise.
-        Derivative::Hessian(..) => unsafe { rows.curvatures(call, is_dense, &Pace::new(control))? },
+        Derivative::Hessian(..) => unsafe { rows.curvatures(call, is_dense, pace)? },
         _ if is_dense || call.weight.is_empty() => Vec::new(),
-        _ => rows.class_weights(call)?,
+        _ => rows.class_weights(call, pace)?,
     };
     let weights = if weights.is_empty() {
         call.sample_weight
@@ -240,18 +242,25 @@ unsafe fn run(level: simd::Supported, call: &CrossEntropy<'_>, control: &dyn Con
     }
     Ok(match call.reduction {
         Reduction::None => {
-            for (entropy, square) in entropy.iter_mut().zip(&square) {
-                *entropy += square;
-            }
-            for entropy in &mut entropy {
-                *entropy = rounded(call, *entropy);
+            for part in pace.parts(rows.count) {
+                for r in part? {
+                    if has_square {
+                        entropy[r] += square[r];
+                    }
+                    entropy[r] = rounded(call, entropy[r]);
+                }
             }
             Loss::Rows(entropy)
         }
-        Reduction::Sum => Loss::One(rounded(call, sum(entropy) + sum(square))),
+        Reduction::Sum => Loss::One(rounded(call, sum(entropy, pace)? + sum(square, pace)?)),
         Reduction::Mean if count == 0.0 => Loss::One(f64::NAN),
-        Reduction::Mean if has_square => Loss::One(rounded(call, sum(entropy) / count + sum(square) / square_count)),
-        Reduction::Mean => Loss::One(rounded(call, sum(entropy) / count)),
+        Reduction::Mean => {
+            let mut loss = sum(entropy, pace)? / count;
+            if has_square {
+                loss += sum(square, pace)? / square_count;
+            }
+            Loss::One(rounded(call, loss))
+        }
     })
 }
 
@@ -272,7 +281,7 @@ const SUM_BLOCK: usize = 256;
 
 /// The sum of a number of each row, in C order, in blocks: the same whoever computed the numbers, and in which order.
 /// What the additions lose is added in the end, so the error does not grow with the number of rows.
-fn sum(numbers: impl IntoIterator<Item = f64>) -> f64 {
+fn sum(numbers: impl IntoIterator<Item = f64>, pace: &Pace<'_>) -> Result<f64, Error> {
     let (mut total, mut block, mut count) = ([0.0; 2], [0.0; 2], 0);
     for number in numbers {
         block = f64::scalar_merge(block, [number, 0.0]);
@@ -280,21 +289,37 @@ fn sum(numbers: impl IntoIterator<Item = f64>) -> f64 {
         if count == SUM_BLOCK {
             total = f64::scalar_merge(total, block);
             (block, count) = ([0.0; 2], 0);
+            pace.step(SUM_BLOCK)?;
         }
     }
     let [sum, lost] = f64::scalar_merge(total, block);
     // (An infinite sum loses nothing.)
-    if lost.is_finite() { sum + lost } else { sum }
+    Ok(if lost.is_finite() { sum + lost } else { sum })
 }
 
-fn zeros(count: usize) -> Result<Vec<f64>, Error> {
-    let mut numbers = Vec::new();
-    numbers.try_reserve_exact(count).map_err(|_| Error::OutOfMemory)?;
-    numbers.resize(count, 0.0);
-    Ok(numbers)
+/// A number that is 0 where all its bits are.
+trait Zero {}
+
+impl Zero for i64 {}
+impl Zero for f64 {}
+
+/// So many zeros. The system gives large ones page by page, to whoever writes there first: nothing is gone over here.
+fn zeros<T: Zero>(count: usize) -> Result<Vec<T>, Error> {
+    let layout = Layout::array::<T>(count).map_err(|_| Error::OutOfMemory)?;
+    if layout.size() == 0 {
+        return Ok(Vec::new());
+    }
+    // SAFETY: the size is not 0.
+    let ptr = unsafe { alloc_zeroed(layout) };
+    if ptr.is_null() {
+        return Err(Error::OutOfMemory);
+    }
+    // SAFETY: from the global allocator, with the layout of so many elements, all of which are 0.
+    Ok(unsafe { Vec::from_raw_parts(ptr.cast(), count, count) })
 }
 
-/// Elements read before any row is computed, after which the caller is asked whether to go on: a millisecond.
+/// Elements gone over one by one, before and after rows are computed, after which the caller is asked whether to go on:
+/// a millisecond.
 const PACE_ELEMENTS: usize = 1 << 18;
 
 /// Asks the caller now and then whether to go on.
@@ -309,17 +334,19 @@ impl<'a> Pace<'a> {
         Self { control, left }
     }
 
-    /// After so many elements.
+    /// Before so many elements.
     fn step(&self, elements: usize) -> Result<(), Error> {
-        match self.left.get().checked_sub(elements) {
-            Some(left) => self.left.set(left),
-            None if self.control.proceed() => self.left.set(PACE_ELEMENTS),
-            None => return Err(Error::Interrupted),
+        if elements > self.left.get() {
+            if !self.control.proceed() {
+                return Err(Error::Interrupted);
+            }
+            self.left.set(PACE_ELEMENTS);
         }
+        self.left.set(self.left.get().saturating_sub(elements));
         Ok(())
     }
 
-    /// A row of `n` elements in parts, before each of which this asks.
+    /// `n` elements in parts, before each of which this asks.
     fn parts(&self, n: usize) -> impl Iterator<Item = Result<Range<usize>, Error>> {
         (0..n).step_by(PACE_ELEMENTS).map(move |start| {
             let end = n.min(start + PACE_ELEMENTS);
@@ -351,10 +378,7 @@ impl Rows {
         };
         let has_classes = matches!(call.target, Target::Classes(_));
         if has_classes || call.mask.is_some() || n == 0 {
-            rows.classes
-                .try_reserve_exact(rows.count)
-                .map_err(|_| Error::OutOfMemory)?;
-            rows.classes.resize(rows.count, 0);
+            rows.classes = zeros(rows.count)?;
         }
         match &call.target {
             Target::Classes(array) => {
@@ -404,32 +428,36 @@ impl Rows {
     }
 
     /// What a mean is divided by: for the cross entropy, and for the squared logsumexp.
-    fn denominators(&self, call: &CrossEntropy<'_>) -> (f64, f64) {
+    fn denominators(&self, call: &CrossEntropy<'_>, pace: &Pace<'_>) -> Result<(f64, f64), Error> {
         let sample = |r: usize| call.sample_weight.get(r).copied().unwrap_or(1.0);
         let rows = || (0..self.count).filter(|&r| self.takes_part(r));
         if call.reduction != Reduction::Mean {
-            return (1.0, 1.0);
+            return Ok((1.0, 1.0));
         }
         let all = if call.sample_weight.is_empty() {
-            rows().count() as f64
+            let mut count = 0;
+            for part in pace.parts(self.count) {
+                count += part?.filter(|&r| self.takes_part(r)).count();
+            }
+            count as f64
         } else {
-            sum(rows().map(sample))
+            sum(rows().map(sample), pace)?
         };
-        match call.target {
+        Ok(match call.target {
             Target::Classes(_) if !call.weight.is_empty() => (
-                sum(rows().map(|r| sample(r) * call.weight[self.classes[r] as usize])),
+                sum(rows().map(|r| sample(r) * call.weight[self.classes[r] as usize]), pace)?,
                 all,
             ),
             _ => (all, all),
-        }
+        })
     }
 
     /// The weight of each row's class, times that of the sample.
-    fn class_weights(&self, call: &CrossEntropy<'_>) -> Result<Vec<f64>, Error> {
+    fn class_weights(&self, call: &CrossEntropy<'_>, pace: &Pace<'_>) -> Result<Vec<f64>, Error> {
         let mut weights = zeros(self.count)?;
-        for (r, weight) in weights.iter_mut().enumerate() {
-            if self.takes_part(r) {
-                *weight = call.weight[self.classes[r] as usize] * call.sample_weight.get(r).copied().unwrap_or(1.0);
+        for part in pace.parts(self.count) {
+            for r in part?.filter(|&r| self.takes_part(r)) {
+                weights[r] = call.weight[self.classes[r] as usize] * call.sample_weight.get(r).copied().unwrap_or(1.0);
             }
         }
         Ok(weights)
@@ -445,7 +473,7 @@ impl Rows {
             if call.weight.is_empty() {
                 return Ok(Vec::new());
             }
-            return self.class_weights(call);
+            return self.class_weights(call, pace);
         }
         let n = call.shape[call.axis];
         let weight = |j: usize| call.weight.get(j).copied().unwrap_or(1.0);
