@@ -66,7 +66,7 @@ CASES = {
         "softmax_rs.cross_entropy_with_grad(x, y, softcap=5.0, where=w, out=out)",
     ),
     "probabilities are read for the Hessian": (
-        "x = rows(rng.normal(0, 3, 1 << 25), 2); w = x < 9; y, out = rows(np.full(1 << 25, 2.0**-25), 2), np.zeros(x.shape)",
+        "n = 1 << 25; x, y = rows(rng.normal(0, 3, n), 2), rows(np.full(n, 1/n), 2); w, out = x < 9, np.zeros(x.shape)",
         "softmax_rs.cross_entropy_hvp(x, y, x, where=w, out=out)",
     ),
 }
