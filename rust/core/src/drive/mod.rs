@@ -46,8 +46,17 @@ const NEAR_BYTES: usize = 128 << 10;
 /// a little, 32 MiB lose. What the system says of the last cache is of no use: on a virtual machine it is that of all
 /// cores of a host.)
 const STREAM_BYTES: usize = 56 << 20;
-/// Rows of fewer bytes are not streamed: too many of their lines are shared with neighbours.
-const STREAM_ROW_BYTES: usize = 2 << 10;
+
+/// Rows of fewer bytes are not streamed: too many of their lines are shared with neighbours, or fetched back where an
+/// element is written once more. (Of saved probabilities so little is computed that each line counts.)
+const fn stream_row_bytes<O: RowOp>() -> usize {
+    match (O::SCORES, O::FIX.is_some()) {
+        (false, false) => 192,
+        (true, false) => 320,
+        (true, true) => 1 << 10,
+        (false, true) => 2 << 10,
+    }
+}
 
 /// Rows of more bytes than this (in the type that arithmetic runs in) are long.
 const LONG_BYTES: usize = 1 << 20;
@@ -195,7 +204,9 @@ impl<'a, T: Stored, O: RowOp> Call<'a, T, O> {
             out_in_place: plan.out_in_place::<T>(),
             near: plan.rows.saturating_mul(plan.n) <= NEAR_BYTES / size_of::<T>(),
             far: plan.rows.saturating_mul(plan.n) > FAR_BYTES / size_of::<T>(),
-            streams: plan.out_in_place::<T>() && plan.n >= STREAM_ROW_BYTES / size_of::<T>() && plan.streams::<T, O>(),
+            streams: plan.out_in_place::<T>()
+                && plan.n >= stream_row_bytes::<O>() / size_of::<T>()
+                && plan.streams::<T, O>(),
             second_columns: plan.second_columns::<T>(),
             plan,
         }
