@@ -40,7 +40,8 @@ REPRODUCIBLE = SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct 2>/dev/null || echo 
 	RUSTFLAGS="--remap-path-prefix=$(CURDIR)=/softmax-rs --remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}=/cargo"
 # As many processes as CPUs, but four at most: some tests take gigabytes.
 PARALLEL := --numprocesses=logical --maxprocesses=4 --dist=worksteal
-PINNED := $(if $(shell command -v taskset),taskset -c 0)
+# The first CPU that this process may use.
+PINNED := $(if $(shell command -v taskset),taskset -c $(shell taskset -cp $$$$ | sed 's/.*: *\([0-9]*\).*/\1/'))
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1|/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-26s %s\n", $$1, $$2 }'
@@ -160,7 +161,8 @@ fmt: $(call group,check) | rust ## format all sources
 	$(PY) -m ruff check --fix
 
 clean: ## remove all that make made, .venv included
-	rm -rf .asv .venv dist docs/_build docs/reference .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .asv .venv dist docs/_build docs/reference fuzz/artifacts fuzz/corpus .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
 	@if command -v cargo >/dev/null; then cargo clean; fi
 
 rust:

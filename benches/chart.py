@@ -69,7 +69,7 @@ def draw(run: dict[str, Any]) -> Figure:
     figure.suptitle(
         f"Time of the best other library over that of softmax_rs ({dtypes}): above 1 we win, below (red) we lose\n"
         "light: a new array; dark: with `out`; diamond: numpy.copyto of the same array over softmax_rs with `out`\n"
-        "ULP: our largest error (and that rival's)",
+        "ULP: our largest error (and that rival's); that of derivatives in ULP of the largest number of the row",
         fontsize=8.5,
     )
     threads = f"{run['threads']} thread{'s' if run['threads'] > 1 else ''}{', pinned' if run['pinned'] else ''}"

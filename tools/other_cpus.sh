@@ -5,7 +5,8 @@
 #   tools/other_cpus.sh x86_64    Nehalem (no AVX: portable) and Haswell (AVX2)         (make test-old-cpus)
 #
 # What is missing is installed if CI is set or INSTALL=1 (Debian and its like, as root). Where it cannot be had, one line
-# says NOT RUN and why; that is a failure, but in CI: a registry that cannot be reached is no defect of ours.
+# says NOT RUN and why; that is a failure, except in CI, which
+# only reports it: a registry that cannot be reached is no defect of this project.
 #
 # qemu cannot run AVX-512. An emulator is some fifty times slower than a CPU: all functions, dtypes and tests run, with a
 # share of their cases (SOFTMAX_RS_TEST_SHARE in rust/core/tests/common).

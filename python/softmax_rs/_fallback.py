@@ -21,9 +21,13 @@ def operand(value: object, name: str) -> np.ndarray[Any, Any]:
     _refuse_masked(value, name)
     library = type(value).__module__.partition(".")[0]
     if library == "dask" or (library == "xarray" and getattr(value, "chunks", None)):
-        msg = f"{name} is a dask collection; use the function of that name in softmax_rs.dask, or compute it first"
+        msg = f"{name} is a dask collection, which is not computed implicitly: compute it first, or map its blocks"
         raise TypeError(msg)
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:  # a ragged list, for one
+        msg = f"{name} must be an array of real numbers, got {type(value).__name__}: {error}"
+        raise ValueError(msg) from error
     if array.dtype == object and not isinstance(value, np.ndarray):
         msg = f"{name} must be an array of real numbers, got {type(value).__name__} (dtype object)"
         raise TypeError(msg)

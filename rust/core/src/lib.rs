@@ -7,13 +7,15 @@
 //!
 //! | floor | module | what it is |
 //! | --- | --- | --- |
-//! | 6 | this file, [`problem`](Problem) | the door: what is asked for, and [`run`] |
+//! | 5 | this file | the door: [`run`] |
 //! | 5 | [`cross_entropy()`] | losses: targets, weights, reductions; the rows are `drive`'s |
 //! | 4 | `drive` | passes over memory: regimes, layouts, packing |
 //! | 3 | `ops` | what each operation needs of a row and writes for an element |
 //! | 2 | `row`, `math` | one row or one panel of rows as vectors; exp and log |
 //! | 1 | `element`, [`parallel`] | what memory holds, and what arithmetic runs in; threads, which know nothing of their work |
 //! | 0 | [`simd`] | vectors; one file for each instruction set; the floating-point mode |
+//!
+//! The words of the interface ([`Problem`] and its parts) may be named from every floor.
 //!
 //! `ops` and `math` are safe code: no pointers, no instruction sets, no threads.
 //!

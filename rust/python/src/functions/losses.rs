@@ -153,6 +153,7 @@ pub fn cross_entropy<'py>(
 ///     new and in C order, or `out`.
 ///
 #[doc = include_str!("../doc/loss_raises.txt")]
+#[doc = include_str!("../doc/loss_raises_out.txt")]
 ///
 /// See Also
 /// --------
@@ -257,6 +258,7 @@ pub fn cross_entropy_with_grad<'py>(
 ///     ``'none'`` and ``'sum'`` give the same.
 ///
 #[doc = include_str!("../doc/loss_raises.txt")]
+#[doc = include_str!("../doc/loss_raises_out.txt")]
 ///
 /// See Also
 /// --------
@@ -267,8 +269,8 @@ pub fn cross_entropy_with_grad<'py>(
 /// -----
 #[doc = include_str!("../doc/loss_notes.txt")]
 ///
-/// With A = sum(w * t) the Hessian of a row is A / T times the Jacobian of softmax. With k the first maximum and h = v
-/// - v[k], errors are at most 6 ULP of the largest term, A p abs(h) / T or A p sum(p abs(h)) / T.
+/// With A = sum(w * t) the Hessian of a row is A / T times the Jacobian of softmax. With k the first maximum and
+/// h = v - v[k], errors are at most 6 ULP of the largest term, A p abs(h) / T or A p sum(p abs(h)) / T.
 ///
 #[doc = include_str!("../doc/loss_bits.txt")]
 ///
