@@ -35,6 +35,7 @@ TABLE = [
     ({"x": None}, TypeError, ["object|None"]),
     ({"x": ["a", "b"]}, TypeError, ["<U1|str"]),
     ({"x": [[1.0, 2.0], [3.0]]}, ValueError, ["inhomogeneous"]),
+    ({"x": [[1.0, 2.0], [3.0]]}, ValueError, ["is a list that cannot be made an array", "inhomogeneous"]),
     ({"x": np.ma.masked_array([1.0, 2.0], [False, True])}, TypeError, ["MaskedArray", re.escape("where=~a.mask")]),
     ({"temprature": 1.0}, TypeError, ["temprature"]),
     ({"keepdim": True}, TypeError, ["keepdim"]),

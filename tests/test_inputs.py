@@ -135,7 +135,9 @@ def test_dask_arrays_are_refused(f, rng):
     for module in ("dask.array.core", "dask.array", "dask"):
         lazy = type("Array", (), {"__array__": compute, "__module__": module})
         for place in range(len(f.names)):
-            with pytest.raises(TypeError, match="is a dask collection, which is not computed implicitly: compute it first"):
+            with pytest.raises(
+                TypeError, match="is a dask collection, which is not computed implicitly: compute it first"
+            ):
                 f(*[lazy() if i == place else VALUES for i in range(len(f.names))])
     unrelated = type("Array", (Table,), {"__module__": "daskerville"})(VALUES)
     _, *beside = f.arguments(rng, VALUES)

@@ -15,6 +15,14 @@ if TYPE_CHECKING:
 # NumPy 1.26 takes these for a concrete type of the kind, with a warning; later ones refuse them.
 _ABSTRACT = (np.floating, np.inexact, np.number, np.generic, np.integer, np.signedinteger, np.unsignedinteger)
 
+# What to pass for a masked array that is not logits, nor of their shape.
+_INSTEAD_OF_MASKED = {
+    "target": "a.filled(ignore_index)",
+    "where": "a.filled(False)",
+    "out": "a.data",
+    **dict.fromkeys(("temperature", "weight", "sample_weight", "grad_output"), "a.filled(number)"),
+}
+
 
 def operand(value: object, name: str) -> np.ndarray[Any, Any]:
     """Return `value` as a plain ndarray, sharing its memory where there is some."""
@@ -26,7 +34,7 @@ def operand(value: object, name: str) -> np.ndarray[Any, Any]:
     try:
         array = np.asarray(value)
     except ValueError as error:  # a ragged list, for one
-        msg = f"{name} must be an array of real numbers, got {type(value).__name__}: {error}"
+        msg = f"{name} is a {type(value).__name__} that cannot be made an array: {error}"
         raise ValueError(msg) from error
     if array.dtype == object and not isinstance(value, np.ndarray):
         msg = f"{name} must be an array of real numbers, got {type(value).__name__} (dtype object)"
@@ -65,5 +73,6 @@ def dtype(value: DTypeLike, name: str) -> np.dtype[Any]:
 
 def _refuse_masked(value: object, name: str) -> None:
     if isinstance(value, np.ma.MaskedArray):
-        msg = f"{name} is a numpy.ma.MaskedArray, whose mask would be lost; pass a.data with where=~a.mask instead"
+        instead = _INSTEAD_OF_MASKED.get(name, "a.data with where=~a.mask")
+        msg = f"{name} is a numpy.ma.MaskedArray, whose mask would be lost; pass {instead} instead"
         raise TypeError(msg)
