@@ -805,6 +805,20 @@ def test_wrong_grad_output(rng):
             cross_entropy_with_grad(x, target, reduction="none", grad_output=bad)
 
 
+def test_integers_of_other_types_are_an_ignore_index(rng):
+    """NumPy's integers, and whatever has __index__."""
+
+    class Index:
+        def __index__(self):
+            return 2
+
+    x, target = rng.normal(0, 3, (4, 5)), np.array([0, 2, 4, 2])
+    want = cross_entropy(x, target, ignore_index=2)
+    assert_same_bits(want, cross_entropy(x[::2], target[::2]), "rows 1 and 3 are left out")
+    for index in (np.int64(2), np.uint8(2), Index(), np.array(2)):
+        assert_same_bits(cross_entropy(x, target, ignore_index=index), want, repr(index))
+
+
 def test_probabilities_with_ignore_index(rng):
     """Only an index can be ignored."""
     x, target = draw(rng, (3, 4), FLOAT32, probabilities=True)
@@ -1082,6 +1096,7 @@ TABLE = [
     ({"reduction": None}, (TypeError, ValueError), ["reduction", "mean", "sum", "none"]),
     ({"ignore_index": 1.5}, TypeError, ["ignore_index", "float"]),
     ({"ignore_index": "x"}, TypeError, ["ignore_index", "str"]),
+    ({"reduction": "\ud800"}, ValueError, ["reduction", "'none', 'sum' or 'mean'"]),
     ({"temperature": 0}, ValueError, ["temperature", "positive"]),
     ({"temperature": np.ones(4)}, ValueError, ["temperature", r"\(4,\)", r"\(3,\)"]),
     ({"where": np.ones((3, 4))}, TypeError, ["where", "bool"]),

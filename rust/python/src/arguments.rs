@@ -5,6 +5,7 @@
 
 use numpy::PyArrayDescr;
 use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyList, PyString, PyTuple};
 use softmax_core::simd::with_default_mode;
@@ -205,7 +206,12 @@ impl<'py> FromPyObject<'_, 'py> for Index {
         if is_bool(&value) {
             return Err(error::kind("ignore_index", "an integer", &value));
         }
-        value.extract::<i128>().map(Self).map_err(|fault| {
+        let integer = if value.is_instance_of::<PyInt>() || !value.hasattr(intern!(py, "__index__"))? {
+            value.to_owned()
+        } else {
+            value.call_method0(intern!(py, "__index__"))?
+        };
+        integer.extract::<i128>().map(Self).map_err(|fault| {
             if fault.is_instance_of::<PyTypeError>(py) {
                 error::kind("ignore_index", "an integer", &value)
             } else if fault.is_instance_of::<PyOverflowError>(py) {
@@ -232,10 +238,11 @@ impl<'py> FromPyObject<'_, 'py> for Reduce {
         let Ok(text) = value.cast::<PyString>() else {
             return Err(error::kind("reduction", RIGHT, &value));
         };
-        match &*text.to_cow()? {
-            "none" => Ok(Self(Reduction::None)),
-            "sum" => Ok(Self(Reduction::Sum)),
-            "mean" => Ok(Self(Reduction::Mean)),
+        // (A lone surrogate is no text.)
+        match text.to_cow().as_deref() {
+            Ok("none") => Ok(Self(Reduction::None)),
+            Ok("sum") => Ok(Self(Reduction::Sum)),
+            Ok("mean") => Ok(Self(Reduction::Mean)),
             _ => Err(PyValueError::new_err(format!(
                 "reduction must be {RIGHT}, got {}",
                 value.repr()?

@@ -218,8 +218,8 @@ pub mod target {
     /// An `ignore_index` without indices.
     pub fn ignored(dtype: &str) -> PyErr {
         PyTypeError::new_err(format!(
-            "ignore_index is for class indices, but target has dtype {dtype} and holds probabilities; a sample_weight \
-             of 0 leaves a row out"
+            "ignore_index is for class indices, but target has dtype {dtype} and holds probabilities; where=False over a \
+             row leaves it out"
         ))
     }
 
