@@ -164,3 +164,23 @@ def test_rows_that_cancel(n, dtype, rng):
     }
     for way, got in ways.items():
         assert_same_bits(got, want, f"{dtype} {n} {way}")
+
+
+@pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64], ids=str)
+@pytest.mark.parametrize("f", [f for f in FUNCTIONS if len(f.names) == 2 and f.name != "logsumexp_vjp"], ids=str)
+def test_the_maximum_at_every_place(f, dtype, rng):
+    """Functions of a vector look for its number at the maximum: along a row, of a few at once, and across rows.
+
+    Row i has its maximum at i; every other one has a second maximum further on, where the vector has another number.
+    """
+    for n in (*range(1, 140), 300, 1000):
+        x, v = rng.normal(0, 1, (2, n, n)).astype(dtype)
+        i = np.arange(n)
+        x[i, i] = 9
+        x[i[::2], (n + i[::2]) // 2] = 9
+        if f.name in {"softmax_backward", "log_softmax_backward"}:
+            x = getattr(softmax_rs, f.name.removesuffix("_backward"))(x)
+        few = 5 if n < 200 else 40
+        along = np.concatenate([f(x[r : r + few], v[r : r + few], axis=1) for r in range(0, n, few)])
+        across = f(np.asfortranarray(x), np.asfortranarray(v), axis=1)
+        assert_same_bits(along, across, f"{f} {dtype} {n}")

@@ -305,6 +305,7 @@ pub(crate) mod along {
     pub(crate) unsafe fn find<S: Isa + Simd<T>, T: Float>(s: S, x: *const T, n: usize, m: T) -> usize {
         let lanes = T::LANES;
         let wanted = Vector::splat(s, m);
+        let lowest = Vector::splat(s, T::NEG_INFINITY);
         let mut j = 0;
         // SAFETY: every access ends at or before n.
         unsafe {
@@ -318,14 +319,28 @@ pub(crate) mod along {
                 }
                 j += GROUP * lanes;
             }
-            while j < n {
-                if x.add(j).read_unaligned() == m {
-                    return j;
+            // Each lane's first place from here on, negative so that the largest is the first of all. (Where one is can't
+            // be foreseen: to look element by element would cost as much as the exponentials of a hundred.)
+            let mut places = lowest;
+            for i in (0..GROUP).rev() {
+                let start = j + i * lanes;
+                if start < n {
+                    let v = if start + lanes <= n {
+                        Vector::load(s, x.add(start))
+                    } else {
+                        Vector::load_partial(s, x.add(start), n - start, T::NAN)
+                    };
+                    let here = Vector::from_lanes(s, &T::COUNTDOWN) - Vector::splat(s, T::from_f64((i * lanes) as f64));
+                    places = here.select(v.equal(wanted), places);
                 }
-                j += 1;
+            }
+            let first = places.reduce_max();
+            if first == T::NEG_INFINITY {
+                0
+            } else {
+                j + (-first.to_f64()) as usize
             }
         }
-        0
     }
 
     /// The [`terms`] of `N` vectors from a place on (of the last only some lanes, if said). The exponentials are stored at
