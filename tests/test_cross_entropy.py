@@ -1,8 +1,9 @@
-"""Hazard: a loss that is off, or a gradient that is not its gradient. Section 4 of api.md, row by row, and more."""
+"""Hazard: a loss that is off, or a gradient that is not its gradient. Each rule of the losses, and more."""
 
 import itertools
 import math
 import re
+from decimal import Decimal
 
 import mpmath
 import numpy as np
@@ -1103,6 +1104,9 @@ TABLE = [
     ({"where": np.ones((4, 3), bool)}, ValueError, ["where", r"\(4, 3\)", r"\(3, 4\)"]),
     ({"wheights": 1}, TypeError, ["wheights"]),
     ({"z_loss": NAN}, ValueError, ["z_loss", "(?i)nan"]),
+    ({"z_loss": 1j}, TypeError, ["z_loss must be one number, finite and not negative, got complex"]),
+    ({"z_loss": Decimal(1)}, TypeError, ["z_loss must be one number, finite and not negative, got decimal.Decimal"]),
+    ({"softcap": [1.0]}, TypeError, [r"softcap must be one number, got an array of shape \(1,\)"]),
     ({"softcap": 0.0}, ValueError, ["softcap", "positive"]),
     ({"softcap": -30.0}, ValueError, ["softcap", "-30", "positive"]),
     ({"grad_output": np.ones(3)}, ValueError, ["grad_output", r"\(3,\)"]),

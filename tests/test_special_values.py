@@ -1,4 +1,4 @@
-"""Hazard: NaN, infinities, empty and masked rows. Section 3 of api.md, row by row, then every place of every vector."""
+"""Hazard: NaN, infinities, empty and masked rows. Each rule of special values, then every place of every vector."""
 
 import numpy as np
 import pytest

@@ -324,7 +324,12 @@ impl Real<'_> {
         {
             return Err(error::no_number(name, range, value));
         }
-        let numbers = self.read(name)?;
+        let numbers = match self {
+            Self::One(value) => Numbers::One(value),
+            Self::Other(value) => {
+                numbers(&value, name).map_err(|fault| error::not_one_number(name, range, &value, fault))?
+            }
+        };
         match (numbers.shape(), numbers.values()) {
             ([], &[value]) if with_default_mode(|| right(value)) => Ok(value),
             ([], &[value]) => Err(error::number(name, range, value)),

@@ -130,6 +130,17 @@ pub fn no_number(name: &str, right: &str, value: &Bound<'_, PyAny>) -> PyErr {
     }
 }
 
+/// What cannot be read as numbers, by its `fault`, where one number was asked for.
+pub fn not_one_number(name: &str, right: &str, value: &Bound<'_, PyAny>, fault: PyErr) -> PyErr {
+    let py = value.py();
+    if !fault.get_type(py).is(py.get_type::<PyTypeError>()) {
+        return fault;
+    }
+    let error = kind(name, &format!("one number, {right}"), value);
+    error.set_cause(py, Some(fault));
+    error
+}
+
 /// An array where one number was asked for.
 pub fn many(name: &str, shape: &[usize]) -> PyErr {
     PyTypeError::new_err(format!(
