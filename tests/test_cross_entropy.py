@@ -1097,6 +1097,7 @@ TABLE = [
     ({"reduction": None}, (TypeError, ValueError), ["reduction", "mean", "sum", "none"]),
     ({"ignore_index": 1.5}, TypeError, ["ignore_index", "float"]),
     ({"ignore_index": "x"}, TypeError, ["ignore_index", "str"]),
+    ({"ignore_index": int}, TypeError, ["ignore_index must be an integer, got type"]),
     ({"reduction": "\ud800"}, ValueError, ["reduction", "'none', 'sum' or 'mean'"]),
     ({"temperature": 0}, ValueError, ["temperature", "positive"]),
     ({"temperature": np.ones(4)}, ValueError, ["temperature", r"\(4,\)", r"\(3,\)"]),

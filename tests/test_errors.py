@@ -118,10 +118,16 @@ def test_errors_raised_by_arguments_pass_through():
         def __index__(self):
             raise RuntimeError("from __index__")
 
+    class Wrong:
+        def __array__(self, dtype=None, copy=None):
+            raise ValueError("from __array__")
+
     for f in FUNCTIONS:
         for place in range(len(f.names)):
             with pytest.raises(RuntimeError, match="from __array__"):
                 f(*[Broken() if i == place else X for i in range(len(f.names))])
+            with pytest.raises(ValueError, match=r"^from __array__$"):
+                f(*[Wrong() if i == place else X for i in range(len(f.names))])
         with pytest.raises(RuntimeError, match="from __index__"):
             f(*[X] * len(f.names), axis=Broken())
 

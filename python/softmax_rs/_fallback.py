@@ -33,7 +33,9 @@ def operand(value: object, name: str) -> np.ndarray[Any, Any]:
         raise TypeError(msg)
     try:
         array = np.asarray(value)
-    except ValueError as error:  # a ragged list, for one
+    except ValueError as error:
+        if not isinstance(value, list | tuple):  # what an object's own __array__ raises is its own
+            raise
         msg = f"{name} is a {type(value).__name__} that cannot be made an array: {error}"
         raise ValueError(msg) from error
     if array.dtype == object and not isinstance(value, np.ndarray):

@@ -298,10 +298,15 @@ fn sum(numbers: impl IntoIterator<Item = f64>, pace: &Pace<'_>) -> Result<f64, E
 }
 
 /// A number that is 0 where all its bits are.
-trait Zero {}
+///
+/// # Safety
+/// All bits 0 are a value of the type.
+unsafe trait Zero {}
 
-impl Zero for i64 {}
-impl Zero for f64 {}
+// SAFETY: they are the integer 0.
+unsafe impl Zero for i64 {}
+// SAFETY: they are +0.
+unsafe impl Zero for f64 {}
 
 /// So many zeros. The system gives large ones page by page, to whoever writes there first: nothing is gone over here.
 fn zeros<T: Zero>(count: usize) -> Result<Vec<T>, Error> {
@@ -314,7 +319,7 @@ fn zeros<T: Zero>(count: usize) -> Result<Vec<T>, Error> {
     if ptr.is_null() {
         return Err(Error::OutOfMemory);
     }
-    // SAFETY: from the global allocator, with the layout of so many elements, all of which are 0.
+    // SAFETY: from the global allocator, with the layout of so many elements, whose bits are all 0.
     Ok(unsafe { Vec::from_raw_parts(ptr.cast(), count, count) })
 }
 

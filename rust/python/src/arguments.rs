@@ -206,10 +206,12 @@ impl<'py> FromPyObject<'_, 'py> for Index {
         if is_bool(&value) {
             return Err(error::kind("ignore_index", "an integer", &value));
         }
-        let integer = if value.is_instance_of::<PyInt>() || !value.hasattr(intern!(py, "__index__"))? {
+        // (Only for 64 bits does `extract` call `__index__`; and like Python, this asks the type for it.)
+        let name = intern!(py, "__index__");
+        let integer = if value.is_instance_of::<PyInt>() || !value.get_type().hasattr(name)? {
             value.to_owned()
         } else {
-            value.call_method0(intern!(py, "__index__"))?
+            value.call_method0(name)?
         };
         integer.extract::<i128>().map(Self).map_err(|fault| {
             if fault.is_instance_of::<PyTypeError>(py) {
