@@ -20,16 +20,18 @@ use crate::problem::Dtype;
 use crate::row::{Map, SUMS, To, across, along};
 use crate::simd::{Float, Isa, Kernel, Lanes, Simd, Vector};
 
-/// Rows up to this many bytes go into panels: there nothing is left over at a row's end, and no row's sums wait for
-/// themselves.
-const SHORT_BYTES: usize = 16 * 24;
-/// The same where arrays come from memory: there the rows of two panels, and what becomes of them, have to fit the
-/// first-level cache.
-const SHORT_BYTES_FAR: usize = 16 * 12;
-
-/// Rows up to this many bytes go into panels, if they come from memory (`far`) or not.
-pub(super) const fn short_bytes(far: bool) -> usize {
-    if far { SHORT_BYTES_FAR } else { SHORT_BYTES }
+/// Rows up to so many bytes go into panels, if they come from memory (`far`) or not: there nothing is left over at a row's
+/// end, and no row's sums wait for themselves. But rows and results have to be transposed.
+pub(super) const fn short_bytes<O: RowOp>(far: bool) -> usize {
+    let vectors = match O::FROM {
+        // The rows of two panels, and what becomes of them, have to fit the first-level cache.
+        _ if far => 12,
+        From::Nothing => 36,
+        // Hardly anything is computed.
+        From::X if !O::SCORES => 20,
+        _ => 28,
+    };
+    16 * vectors
 }
 /// Panels of a tile: 512 bytes of a row of memory.
 pub(super) const MAX_PANELS: usize = 8;

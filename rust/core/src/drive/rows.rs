@@ -8,6 +8,7 @@ use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
+use super::details::Details;
 use super::plan::{Place, Plan};
 use super::stage::{Access, Found, Known, Stage, SumsOf};
 use super::{Call, Move, pack};
@@ -24,7 +25,6 @@ pub(super) const BATCH_BYTES: usize = 8 << 10;
 /// A row: where it is read, where exponentials go, and results (the same place, unless they are streamed).
 #[derive(Clone, Copy)]
 struct Row<T> {
-    place: Place,
     x: *const T,
     /// The second row, where there is one.
     b: *const T,
@@ -32,19 +32,25 @@ struct Row<T> {
     y: *mut T,
     /// Where something was picked.
     position: usize,
+    /// Whether it takes no part.
+    skips: bool,
 }
 
 /// The rows of a batch. (Only those that there are get written: to fill them all would cost a small call a tenth of its
 /// time.)
-struct Batch<T> {
+struct Batch<'a, T> {
+    plan: &'a Plan<'a>,
+    start: usize,
     count: usize,
     rows: [MaybeUninit<Row<T>>; 16],
+    /// Where rows lie that are not in order. (Of the others it can be told from their numbers: to write it down, and wait
+    /// until it can be read again, takes softmax of rows of a hundred 4 % of its time.)
+    places: [MaybeUninit<Place>; 16],
     maxima: Lanes<T>,
     /// What was picked of each row.
     picked: Lanes<T>,
     /// Whether what was picked is moved along with a row.
     picks_scores: bool,
-    n: usize,
 }
 
 /// What lies `by` bytes on, to be fetched meanwhile: nothing, if `by` is 0.
@@ -60,28 +66,44 @@ fn ahead_of<T>(p: *const T, by: isize) -> *const T {
 /// Nothing was picked.
 const NOWHERE: usize = usize::MAX;
 
-impl<T: Stored> Access<T> for Batch<T> {
+impl<T: Stored> Access<T> for Batch<'_, T> {
     #[inline]
     fn place(&self, l: usize) -> Place {
-        self.row(l).place
+        debug_assert!(l < self.count);
+        if self.plan.in_order() {
+            self.plan.row(self.start + l)
+        } else {
+            // SAFETY: `open` wrote the first `count`, and no other is asked for.
+            unsafe { self.places[l].assume_init() }
+        }
     }
     #[inline(always)]
     fn number(&self, l: usize) -> isize {
-        self.row(l).place.row
+        debug_assert!(l < self.count);
+        if self.plan.in_order() {
+            (self.start + l) as isize
+        } else {
+            // SAFETY: as in `place`.
+            unsafe { self.places[l].assume_init_ref().row }
+        }
+    }
+    #[inline(always)]
+    fn skips(&self, _: &Details<'_>, l: usize) -> bool {
+        self.row(l).skips
     }
     unsafe fn move_row(&mut self, l: usize, by: Move<T>) {
         let row = self.row_mut(l);
         let (x, e) = (row.x, row.e);
         row.x = e;
         // SAFETY: rows of `n` elements.
-        unsafe { move_row(x, e, self.n, by) };
+        unsafe { move_row(x, e, self.plan.n, by) };
         if self.picks_scores {
             self.picked.0[l] = by.apply(self.picked.0[l]);
         }
     }
     unsafe fn has_nan(&self, l: usize) -> bool {
         // SAFETY: rows of `n` elements.
-        unsafe { has_nan(self.row(l).x, self.n) }
+        unsafe { has_nan(self.row(l).x, self.plan.n) }
     }
 }
 
@@ -117,7 +139,7 @@ pub(super) unsafe fn batches<S: Isa + Simd<T>, T: Stored, O: RowOp>(
         },
         ..Place::ORIGIN
     };
-    let mut batch = Batch::new::<O>(plan.n);
+    let mut batch = Batch::new::<O>(plan);
     // (What an earlier batch left in the lanes beyond a smaller last one, no one looks at.)
     let mut folded = Folded::new();
     folded.clear(size.min(plan.rows), O::SUMS);
@@ -135,16 +157,18 @@ pub(super) unsafe fn batches<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     }
 }
 
-impl<T: Stored> Batch<T> {
+impl<'a, T: Stored> Batch<'a, T> {
     #[inline(always)]
-    fn new<O: RowOp>(n: usize) -> Self {
+    fn new<O: RowOp>(plan: &'a Plan<'a>) -> Self {
         Self {
+            plan,
+            start: 0,
             count: 0,
             rows: [MaybeUninit::uninit(); 16],
+            places: [MaybeUninit::uninit(); 16],
             maxima: Lanes([<T as Float>::ZERO; 16]),
             picked: Lanes([<T as Float>::ZERO; 16]),
             picks_scores: O::PICK == Pick::Class,
-            n,
         }
     }
 
@@ -183,16 +207,17 @@ impl<T: Stored> Batch<T> {
         unsafe {
             match O::PICK {
                 Pick::None => {}
-                Pick::Peak if self.n == 0 => {}
+                Pick::Peak if self.plan.n == 0 => {}
                 Pick::Peak => {
-                    let (n, max) = (self.n, self.maxima.0[i]);
+                    let (n, max) = (self.plan.n, self.maxima.0[i]);
                     let row = self.row_mut(i);
                     row.position = along::find(s, row.x, n, max);
                     self.picked.0[i] = row.b.add(row.position).read_unaligned();
                 }
                 Pick::Class => {
+                    let number = self.number(i);
                     let row = self.row_mut(i);
-                    match call.plan.details.class(row.place.row) {
+                    match call.plan.details.class(number) {
                         Some(class) => {
                             row.position = class;
                             self.picked.0[i] = row.x.add(class).read_unaligned();
@@ -212,10 +237,11 @@ unsafe fn open<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     call: &Call<'_, T, O>,
     rows: Range<usize>,
     scratch: *mut T,
-    batch: &mut Batch<T>,
+    batch: &mut Batch<'_, T>,
 ) {
     let plan = &call.plan;
     let n = plan.n;
+    batch.start = rows.start;
     batch.count = rows.len();
     let first_second = scratch.wrapping_add(call.rows_scratch_second(rows.len()));
     // SAFETY: rows of the problem, or of the scratch.
@@ -224,6 +250,9 @@ unsafe fn open<S: Isa + Simd<T>, T: Stored, O: RowOp>(
         for (i, r) in rows.enumerate() {
             if i > 0 {
                 place = plan.next_row(place, r - 1);
+            }
+            if !plan.in_order() {
+                batch.places[i].write(place);
             }
             let row = scratch.wrapping_add(i * n);
             let y = if call.out_in_place && O::FROM != From::Nothing {
@@ -255,12 +284,12 @@ unsafe fn open<S: Isa + Simd<T>, T: Stored, O: RowOp>(
                 };
             }
             batch.rows[i].write(Row {
-                place,
                 x,
                 b,
                 e,
                 y,
                 position: NOWHERE,
+                skips,
             });
             if skips {
                 batch.maxima.0[i] = T::ZERO;
@@ -295,11 +324,11 @@ pub(super) fn second_of<'a>(plan: &Plan<'a>) -> &'a Array<'a> {
 unsafe fn sums<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     s: S,
     call: &Call<'_, T, O>,
-    batch: &mut Batch<T>,
+    batch: &mut Batch<'_, T>,
     folded: &mut Folded<T>,
     ahead: Place,
 ) -> Known<S, T> {
-    let (n, count) = (batch.n, batch.count);
+    let (n, count) = (batch.plan.n, batch.count);
     let mut ties = Lanes([<T as Float>::ONE; 16]);
     // SAFETY: rows of the batch.
     unsafe {
@@ -308,7 +337,7 @@ unsafe fn sums<S: Isa + Simd<T>, T: Stored, O: RowOp>(
         let exp_rows = stage.exp.rows();
         let pivots = stage.pivot.to_lanes();
         for i in 0..count {
-            if call.plan.details.skips(batch.row(i).place.row) {
+            if batch.row(i).skips {
                 continue;
             }
             let mut base = None;
@@ -343,11 +372,11 @@ unsafe fn sums<S: Isa + Simd<T>, T: Stored, O: RowOp>(
 unsafe fn saved_sums<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     s: S,
     call: &Call<'_, T, O>,
-    batch: &mut Batch<T>,
+    batch: &mut Batch<'_, T>,
     folded: &mut Folded<T>,
     ahead: Place,
 ) -> Known<S, T> {
-    let (n, count) = (batch.n, batch.count);
+    let (n, count) = (batch.plan.n, batch.count);
     let infinity = Vector::zero(s) - Vector::splat(s, T::NEG_INFINITY);
     // SAFETY: rows of the batch.
     unsafe {
@@ -388,12 +417,12 @@ unsafe fn saved_sums<S: Isa + Simd<T>, T: Stored, O: RowOp>(
 unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     s: S,
     call: &Call<'_, T, O>,
-    batch: &Batch<T>,
+    batch: &Batch<'_, T>,
     known: &Known<S, T>,
     scratch: *mut T,
     ahead: Place,
 ) {
-    let (n, count) = (batch.n, batch.count);
+    let (n, count) = (batch.plan.n, batch.count);
     // SAFETY: rows of the batch.
     unsafe {
         if O::FROM == From::Nothing {
@@ -408,7 +437,7 @@ unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp>(
         let exp = Exp::new(s, &call.unit, Vector::zero(s), O::DEPTH);
         for i in 0..count {
             let y = batch.row(i).y;
-            if call.plan.details.skips(batch.row(i).place.row) {
+            if batch.row(i).skips {
                 fill(y, n, T::ZERO);
             } else if known.is_nan(i) {
                 fill(y, n, T::NAN);
@@ -453,7 +482,7 @@ unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp>(
                 }
             }
             if !call.out_in_place {
-                pack::unpack(s, &call.plan, batch.row(i).place, 0, n, y, T::from_f64(O::MASKED));
+                pack::unpack(s, &call.plan, batch.place(i), 0, n, y, T::from_f64(O::MASKED));
             }
         }
     }
@@ -482,7 +511,7 @@ pub(super) unsafe fn probabilities<S: Isa + Simd<T>, T: Stored>(
     scratch: *mut T,
 ) -> Option<JacobianRow<S, T>> {
     let n = call.plan.n;
-    let mut batch = Batch::new::<Probabilities>(n);
+    let mut batch = Batch::new::<Probabilities>(&call.plan);
     // SAFETY: the caller's promise.
     unsafe {
         open(s, call, r..r + 1, scratch, &mut batch);
