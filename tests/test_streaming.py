@@ -15,9 +15,10 @@ WALKS = {
     "rows": ((7400, 1003), 1, 37, FLOAT32),
     "rows, float64": ((3700, 1003), 1, 37, FLOAT64),
     "rows of 1 KiB": ((28_000, 267), 1, 140, FLOAT32),
-    "rows of 6 lines": ((84_000, 89), 1, 420, FLOAT32),
-    "rows of 4 lines": ((140_000, 53), 1, 700, FLOAT32),
-    "rows of 6 lines, float64": ((82_000, 45), 1, 410, FLOAT64),
+    "rows of 7 lines": ((73_003, 103), 1, 420, FLOAT32),
+    "rows of 6 lines": ((84_007, 89), 1, 420, FLOAT32),
+    "rows of 4 lines": ((140_003, 53), 1, 700, FLOAT32),
+    "rows of 6 lines, float64": ((82_005, 45), 1, 410, FLOAT64),
     "columns": ((1003, 7400), 0, 200, FLOAT32),
     "long rows": ((28, 270_001), 1, 1, FLOAT32),
 }

@@ -714,6 +714,7 @@ pub(crate) mod across {
         f: F,
         (x, b): (*mut T, *const T),
         (start, end): (usize, usize),
+        next: *const T,
         ties: &mut Vector<S, T>,
     ) -> Group<S, T> {
         let s = m.1;
@@ -723,6 +724,9 @@ pub(crate) mod across {
             // SAFETY: j < end.
             unsafe {
                 let p = x.add(j * T::LANES);
+                if EXP {
+                    s.prefetch(next.wrapping_add(j * T::LANES).cast());
+                }
                 let second = if F::SECOND {
                     Vector::load(s, b.add(j * T::LANES))
                 } else {
@@ -744,7 +748,8 @@ pub(crate) mod across {
     }
 
     /// Sums exponentials (if `EXP`) and what `f` adds, and leaves the exponentials in the panel where `STORE`. Brings the
-    /// sums and the number of maxima for each row.
+    /// sums and the number of maxima for each row. Meanwhile (if `EXP`) asks for `n` cache lines from `next` on, one with
+    /// each element. (Always: a branch would cost more than to ask for what is there, the panel itself.)
     ///
     /// # Safety
     /// `x` is valid for reading and writing a panel of `n`, `b` for reading one if `f` wants it.
@@ -756,6 +761,7 @@ pub(crate) mod across {
         f: F,
         panels: (*mut T, *const T),
         n: usize,
+        next: *const T,
     ) -> ([T::Wide<S>; 1 + SUMS], Vector<S, T>) {
         let lanes = T::LANES;
         let first = if EXP { 0 } else { 1 };
@@ -767,7 +773,7 @@ pub(crate) mod across {
             let end = n.min(j + GROUP * lanes);
             for l in 0..lanes.min(end - j) {
                 // SAFETY: the caller's promise.
-                let sum = unsafe { group::<S, T, F, EXP, STORE>(exp, m, f, panels, (j + l, end), &mut ties) };
+                let sum = unsafe { group::<S, T, F, EXP, STORE>(exp, m, f, panels, (j + l, end), next, &mut ties) };
                 let all = sum.all();
                 for k in first..1 + F::SUMS {
                     // (Nothing to add to in the first group, and most panels have but one.)

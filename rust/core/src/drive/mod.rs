@@ -52,7 +52,7 @@ const STREAM_BYTES: usize = 56 << 20;
 const fn stream_row_bytes<O: RowOp>() -> usize {
     match (O::SCORES, O::FIX.is_some()) {
         (false, false) => 192,
-        (true, false) => 320,
+        (true, false) => 160,
         (true, true) => 1 << 10,
         (false, true) => 2 << 10,
     }

@@ -25,14 +25,19 @@ use crate::simd::{Float, Isa, Kernel, Lanes, Simd, Vector};
 pub(super) const fn short_bytes<O: RowOp>(far: bool) -> usize {
     let vectors = match O::FROM {
         // The rows of two panels, and what becomes of them, have to fit the first-level cache.
-        _ if far => 12,
+        _ if far && (O::SECOND || O::FIX.is_some()) => 12,
         From::Nothing => 36,
-        // Hardly anything is computed.
-        From::X if !O::SCORES => 20,
+        // Of a saved result hardly anything is computed.
+        From::X if far || !O::SCORES => 20,
+        _ if far => 25,
         _ => 28,
     };
     16 * vectors
 }
+/// From so many bytes on, rows from memory that lie one after the other are fetched line by line while the exponentials
+/// before them are computed: more at once than the processor keeps in mind, or more in the same time, and it would wait.
+/// (Shorter ones come with the transposes of those before, for they are computed before a line could arrive.)
+const SPACED_BYTES: usize = 160;
 /// Panels of a tile: 512 bytes of a row of memory.
 pub(super) const MAX_PANELS: usize = 8;
 
@@ -45,6 +50,8 @@ struct Panel<'a, T> {
     data: *mut T,
     /// The panel of the second rows, where there are any.
     second: *mut T,
+    /// The lines to be fetched meanwhile, as many as the panel has vectors: of the next rows, or its own.
+    next: *const T,
     /// What was picked of each row, and where.
     picked: Lanes<T>,
     positions: [usize; 16],
@@ -106,6 +113,7 @@ impl<'a, T: Stored> Panel<'a, T> {
             count,
             data,
             second,
+            next: data,
             picked: Lanes([<T as Float>::ZERO; 16]),
             positions: [NOWHERE; 16],
             picks_scores: O::PICK == Pick::Class,
@@ -184,8 +192,8 @@ impl<'a, T: Stored> Panel<'a, T> {
             let f = Sums { op: call.op, picked };
             let panels = (self.data, self.second.cast_const());
             let (wide, ties) = match O::FROM {
-                From::Exp => across::sum::<S, T, _, true, true>(s, exp, m, f, panels, n),
-                _ => across::sum::<S, T, _, true, false>(s, exp, m, f, panels, n),
+                From::Exp => across::sum::<S, T, _, true, true>(s, exp, m, f, panels, n, self.next),
+                _ => across::sum::<S, T, _, true, false>(s, exp, m, f, panels, n, self.next),
             };
             let found = Found { ties, picked };
             stage.conclude(s, call, self, &Wide::<S, T>(wide), found, count)
@@ -219,7 +227,7 @@ impl<'a, T: Stored> Panel<'a, T> {
             let mut room = None;
             let stage = Stage::saved(s, call, max, T::LANES, self, &mut room);
             let panels = (self.data, self.second.cast_const());
-            let (wide, _) = across::sum::<S, T, _, false, false>(s, &stage.exp, m, f, panels, n);
+            let (wide, _) = across::sum::<S, T, _, false, false>(s, &stage.exp, m, f, panels, n, self.next);
             let found = Found {
                 ties: Vector::splat(s, T::ONE),
                 picked,
@@ -406,7 +414,13 @@ pub(super) unsafe fn rows<S: Isa + Simd<T>, T: Stored, O: RowOp>(
                 from[l] = row;
             }
         }
-        let max = to_panel(s, &from, n, panel.data, if call.x_in_place { step.x } else { 0 });
+        let row_bytes = n * size_of::<T>();
+        let mut ahead = if call.x_in_place { step.x } else { 0 };
+        if call.far && row_bytes >= SPACED_BYTES && ahead == (T::LANES * row_bytes).cast_signed() {
+            panel.next = from[0].wrapping_byte_offset(ahead);
+            ahead = 0;
+        }
+        let max = to_panel(s, &from, n, panel.data, ahead);
         let scratch = buffer.wrapping_add(n * T::LANES).cast();
         s.apart(Compute {
             call,
@@ -417,23 +431,56 @@ pub(super) unsafe fn rows<S: Isa + Simd<T>, T: Stored, O: RowOp>(
         if O::FROM == From::Nothing {
             return;
         }
-        let direct = call.out_in_place && count == T::LANES;
-        let mut to = [std::ptr::null_mut::<T>(); 16];
-        if direct {
+        let mut out = [std::ptr::null_mut::<T>(); 16];
+        let in_place = call.out_in_place && count == T::LANES;
+        if in_place {
             let offsets = plan.of_rows::<T>(start, count, |place| place.out);
             for l in 0..T::LANES {
-                to[l] = plan.problem.out.ptr.offset(offsets[l]).cast();
+                out[l] = plan.problem.out.ptr.offset(offsets[l]).cast();
             }
-        } else {
-            for l in 0..T::LANES {
-                to[l] = buffer.add(l * n);
+            if !call.streams {
+                from_panel(s, panel.data, n, &out, step.out);
+                return;
             }
         }
-        from_panel(s, panel.data, n, &to, if direct { step.out } else { 0 });
-        if !direct {
-            for l in 0..count {
-                pack::unpack(s, plan, panel.place(l), 0, n, to[l], T::from_f64(O::MASKED));
-            }
+        let mut rows = out;
+        for l in 0..T::LANES {
+            rows[l] = buffer.add(l * n);
+        }
+        from_panel(s, panel.data, n, &rows, 0);
+        if in_place {
+            s.apart(Stream { rows: buffer, n, out: &out });
+            return;
+        }
+        for l in 0..count {
+            pack::unpack(s, plan, panel.place(l), 0, n, rows[l], T::from_f64(O::MASKED));
+        }
+    }
+}
+
+/// `LANES` rows of `n` elements, one after the other, and where they belong: valid memory, aligned, past the caches.
+struct Stream<'a, T> {
+    rows: *const T,
+    n: usize,
+    out: &'a [*mut T; 16],
+}
+
+impl<T: Float> Kernel<T> for Stream<'_, T> {
+    type Out = ();
+    type Home = Self;
+    #[inline(always)]
+    fn run<S: Isa + Simd<T>>(self, s: S) {
+        let Self { rows, n, out } = self;
+        let mut together = true;
+        for l in 0..T::LANES {
+            together &= out[l] == out[0].wrapping_add(l * n);
+        }
+        // Where they are neighbours there too, no line is shared by two of them.
+        let (count, n) = if together { (1, T::LANES * n) } else { (T::LANES, n) };
+        for l in 0..count {
+            let row = rows.wrapping_add(l * n);
+            // SAFETY: see the struct.
+            unsafe { along::map(s, Same, (row, row), To::Memory(out[l], NOWHERE), n) };
         }
     }
 }

@@ -67,7 +67,7 @@ fn ahead_of<T>(p: *const T, by: isize) -> *const T {
 const NOWHERE: usize = usize::MAX;
 
 impl<T: Stored> Access<T> for Batch<'_, T> {
-    #[inline]
+    #[inline(always)]
     fn place(&self, l: usize) -> Place {
         debug_assert!(l < self.count);
         if self.plan.in_order() {
