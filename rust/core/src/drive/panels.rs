@@ -449,7 +449,11 @@ pub(super) unsafe fn rows<S: Isa + Simd<T>, T: Stored, O: RowOp>(
         }
         from_panel(s, panel.data, n, &rows, 0);
         if in_place {
-            s.apart(Stream { rows: buffer, n, out: &out });
+            s.apart(Stream {
+                rows: buffer,
+                n,
+                out: &out,
+            });
             return;
         }
         for l in 0..count {

@@ -8,7 +8,7 @@ use crate::ops::{From, RowOp};
 use crate::problem::{Array, Problem, Temperature};
 
 /// An axis as all operands see it: a length and bytes from one element to the next.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Axis {
     pub(crate) len: usize,
     pub(crate) step: Place,
@@ -65,7 +65,7 @@ pub(crate) struct Plan<'a> {
     /// Whether the second array, where the mask is false, is its first element that takes part.
     pub(crate) extends_second: bool,
     /// Kept axes, then reduced axes: no axis of length 1, none that could be joined with its neighbour.
-    axes: Cow<'a, [Axis]>,
+    axes: Axes<'a>,
     kept: usize,
     /// The step from row to row, if it is always the same.
     only: Option<Place>,
@@ -73,6 +73,26 @@ pub(crate) struct Plan<'a> {
     pub(crate) rows: usize,
     /// Elements of a row.
     pub(crate) n: usize,
+}
+
+/// Axes of a plan. Two are kept in place: nearly all calls have no more, and asking for memory takes a thirtieth of a
+/// small one.
+#[derive(Debug)]
+enum Axes<'a> {
+    Few([Axis; FEW], usize),
+    Many(Cow<'a, [Axis]>),
+}
+
+const FEW: usize = 2;
+
+impl Axes<'_> {
+    #[inline(always)]
+    fn all(&self) -> &[Axis] {
+        match self {
+            Self::Few(axes, len) => &axes[..*len],
+            Self::Many(axes) => axes,
+        }
+    }
 }
 
 impl<'a> Plan<'a> {
@@ -96,17 +116,25 @@ impl<'a> Plan<'a> {
                 },
             }
         };
-        let mut axes: Vec<Axis> = Vec::with_capacity(problem.shape.len());
+        let (mut few, mut many) = ([Axis::default(); FEW], Vec::new());
+        let most = problem.shape.iter().filter(|&&len| len != 1).count();
+        let axes = if most <= FEW {
+            &mut few[..]
+        } else {
+            many.resize(most, Axis::default());
+            &mut many[..]
+        };
+        let mut len = 0;
         let mut kept = 0;
         let mut rows = 1_usize;
         let mut n = 1_usize;
         for reduced in [false, true] {
-            let first = axes.len();
+            let first = len;
             for d in 0..problem.shape.len() {
                 if problem.reduced[d] == reduced {
                     let mut axis = axis(d);
                     if !reduced {
-                        for outer in &mut axes {
+                        for outer in &mut axes[..len] {
                             outer.step.row = outer.step.row.wrapping_mul(axis.len as isize);
                         }
                         axis.step.row = 1;
@@ -115,19 +143,20 @@ impl<'a> Plan<'a> {
                     let count = if reduced { &mut n } else { &mut rows };
                     *count = count.saturating_mul(axis.len);
                     if axis.len != 1 {
-                        axes.push(axis);
+                        axes[len] = axis;
+                        len += 1;
                     }
                 }
             }
             if !reduced {
                 // The order of the rows is free: outer to inner by how far apart they lie.
-                if axes.len() > 1 {
-                    axes.sort_by_key(|axis| std::cmp::Reverse(axis.step.x.unsigned_abs()));
+                if len > 1 {
+                    axes[..len].sort_by_key(|axis| std::cmp::Reverse(axis.step.x.unsigned_abs()));
                 }
             }
-            join(&mut axes, first);
+            len = first + join(&mut axes[first..len]);
             if !reduced {
-                kept = axes.len();
+                kept = len;
             }
         }
         if problem.shape.contains(&0) {
@@ -147,7 +176,12 @@ impl<'a> Plan<'a> {
             details,
             blank: O::BLANK,
             extends_second: O::EXTENDS,
-            axes: Cow::Owned(axes),
+            axes: if most <= FEW {
+                Axes::Few(few, len)
+            } else {
+                many.truncate(len);
+                Axes::Many(Cow::Owned(many))
+            },
             kept,
             only,
             rows,
@@ -157,20 +191,21 @@ impl<'a> Plan<'a> {
 
     /// The same plan again, without memory of its own: to make a second call of it where none may be had.
     pub(crate) fn again(&self) -> Plan<'_> {
-        Plan {
-            axes: Cow::Borrowed(&self.axes),
-            ..*self
-        }
+        let axes = match &self.axes {
+            Axes::Few(axes, len) => Axes::Few(*axes, *len),
+            Axes::Many(axes) => Axes::Many(Cow::Borrowed(axes)),
+        };
+        Plan { axes, ..*self }
     }
 
     #[inline]
     pub(crate) fn kept(&self) -> &[Axis] {
-        &self.axes[..self.kept]
+        &self.axes.all()[..self.kept]
     }
 
     #[inline]
     pub(crate) fn reduced(&self) -> &[Axis] {
-        &self.axes[self.kept..]
+        &self.axes.all()[self.kept..]
     }
 
     /// The first element of row `r`.
@@ -395,10 +430,10 @@ pub(crate) fn at(axes: &[Axis], mut i: usize) -> Place {
     place.plus(outermost.step, i)
 }
 
-/// Joins neighbouring axes, from `first` on, that every operand walks in equal steps.
-fn join(axes: &mut Vec<Axis>, first: usize) {
-    let mut last = first;
-    for i in first + 1..axes.len() {
+/// Joins neighbouring axes that every operand walks in equal steps, and brings how many are left.
+fn join(axes: &mut [Axis]) -> usize {
+    let mut last = 0;
+    for i in 1..axes.len() {
         let (outer, inner) = (axes[last], axes[i]);
         if Place::default().plus(inner.step, inner.len) == outer.step {
             axes[last] = Axis {
@@ -410,7 +445,5 @@ fn join(axes: &mut Vec<Axis>, first: usize) {
             axes[last] = inner;
         }
     }
-    if first < axes.len() {
-        axes.truncate(last + 1);
-    }
+    axes.len().min(last + 1)
 }
