@@ -43,9 +43,6 @@ struct Batch<'a, T> {
     start: usize,
     count: usize,
     rows: [MaybeUninit<Row<T>>; 16],
-    /// Where rows lie that are not in order. (Of the others it can be told from their numbers: to write it down, and wait
-    /// until it can be read again, takes softmax of rows of a hundred 4 % of its time.)
-    places: [MaybeUninit<Place>; 16],
     maxima: Lanes<T>,
     /// What was picked of each row.
     picked: Lanes<T>,
@@ -67,25 +64,15 @@ fn ahead_of<T>(p: *const T, by: isize) -> *const T {
 const NOWHERE: usize = usize::MAX;
 
 impl<T: Stored> Access<T> for Batch<'_, T> {
+    // (Told from the row's number, and not kept with it: to write a place down, and wait until it can be read again, takes
+    // softmax of rows of a hundred 4 % of its time.)
     #[inline(always)]
     fn place(&self, l: usize) -> Place {
-        debug_assert!(l < self.count);
-        if self.plan.in_order() {
-            self.plan.row(self.start + l)
-        } else {
-            // SAFETY: `open` wrote the first `count`, and no other is asked for.
-            unsafe { self.places[l].assume_init() }
-        }
+        self.plan.row(self.start + l)
     }
     #[inline(always)]
     fn number(&self, l: usize) -> isize {
-        debug_assert!(l < self.count);
-        if self.plan.in_order() {
-            (self.start + l) as isize
-        } else {
-            // SAFETY: as in `place`.
-            unsafe { self.places[l].assume_init_ref().row }
-        }
+        self.plan.number(self.start + l)
     }
     #[inline(always)]
     fn skips(&self, _: &Details<'_>, l: usize) -> bool {
@@ -165,7 +152,6 @@ impl<'a, T: Stored> Batch<'a, T> {
             start: 0,
             count: 0,
             rows: [MaybeUninit::uninit(); 16],
-            places: [MaybeUninit::uninit(); 16],
             maxima: Lanes([<T as Float>::ZERO; 16]),
             picked: Lanes([<T as Float>::ZERO; 16]),
             picks_scores: O::PICK == Pick::Class,
@@ -250,9 +236,6 @@ unsafe fn open<S: Isa + Simd<T>, T: Stored, O: RowOp>(
         for (i, r) in rows.enumerate() {
             if i > 0 {
                 place = plan.next_row(place, r - 1);
-            }
-            if !plan.in_order() {
-                batch.places[i].write(place);
             }
             let row = scratch.wrapping_add(i * n);
             let y = if call.out_in_place && O::FROM != From::Nothing {

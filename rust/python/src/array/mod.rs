@@ -72,12 +72,7 @@ impl<'py> Array<'py> {
     /// `object`, if it is an ndarray and not of a subclass.
     #[inline]
     pub fn exact(object: &Bound<'py, PyAny>, name: &'static str) -> Option<Self> {
-        // SAFETY: NumPy's type object lives as long as NumPy, and the GIL is held; what is of that very type is an ndarray.
-        // (`cast_exact` does the same in four times as many instructions.)
-        let array = unsafe {
-            let ndarray = get_type_object(object.py(), NpyTypes::PyArray_Type);
-            (object.get_type_ptr() == ndarray).then(|| object.cast_unchecked::<PyUntypedArray>())?
-        };
+        let array = object.cast_exact::<PyUntypedArray>().ok()?;
         Some(Self {
             object: array.clone(),
             name,
