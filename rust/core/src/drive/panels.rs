@@ -18,14 +18,16 @@ use crate::math::exp::Exp;
 use crate::ops::{ExpFinish, Finish, From, Pick, RowOp, Sums};
 use crate::problem::Dtype;
 use crate::row::{Map, SUMS, To, across, along};
-use crate::simd::{Float, Isa, Kernel, Lanes, Simd, Vector};
+use crate::simd::{Float, Isa, Kernel, Lanes, Level, Simd, Vector};
 
 /// Rows up to so many bytes go into panels, if they come from memory (`far`) or not: there nothing is left over at a row's
-/// end, and no row's sums wait for themselves. But rows and results have to be transposed.
-pub(super) const fn short_bytes<O: RowOp>(far: bool) -> usize {
+/// end, and no row's sums wait for themselves. But rows and results have to be transposed (at the portable level, element
+/// by element).
+pub(super) const fn short_bytes<O: RowOp>(level: Level, far: bool) -> usize {
     let vectors = match O::FROM {
         // The rows of two panels, and what becomes of them, have to fit the first-level cache.
         _ if far && (O::SECOND || O::FIX.is_some()) => 12,
+        _ if matches!(level, Level::Portable) => 24,
         From::Nothing => 36,
         // Of a saved result hardly anything is computed.
         From::X if far || !O::SCORES => 20,
