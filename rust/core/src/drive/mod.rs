@@ -48,7 +48,8 @@ const NEAR_BYTES: usize = 128 << 10;
 const STREAM_BYTES: usize = 56 << 20;
 
 /// Rows of fewer bytes are not streamed: too many of their lines are shared with neighbours, or fetched back where an
-/// element is written once more. (Of saved probabilities so little is computed that each line counts.)
+/// element is written once more. (Of saved probabilities so little is computed that each line counts. Short rows that
+/// come out of panels share none: they are streamed together.)
 const fn stream_row_bytes<O: RowOp>() -> usize {
     match (O::SCORES, O::FIX.is_some()) {
         (false, false) => 192,

@@ -24,10 +24,11 @@ use crate::simd::{Float, Isa, Kernel, Lanes, Level, Simd, Vector};
 /// end, and no row's sums wait for themselves. But rows and results have to be transposed (at the portable level, element
 /// by element).
 pub(super) const fn short_bytes<O: RowOp>(level: Level, far: bool) -> usize {
+    let portable = matches!(level, Level::Portable);
     let vectors = match O::FROM {
         // The rows of two panels, and what becomes of them, have to fit the first-level cache.
-        _ if far && (O::SECOND || O::FIX.is_some()) => 12,
-        _ if matches!(level, Level::Portable) => 24,
+        _ if far && (O::SECOND || O::FIX.is_some() || portable) => 12,
+        _ if portable => 24,
         From::Nothing => 36,
         // Of a saved result hardly anything is computed.
         From::X if far || !O::SCORES => 20,
@@ -418,7 +419,8 @@ pub(super) unsafe fn rows<S: Isa + Simd<T>, T: Stored, O: RowOp>(
         }
         let row_bytes = n * size_of::<T>();
         let mut ahead = if call.x_in_place { step.x } else { 0 };
-        if call.far && row_bytes >= SPACED_BYTES && ahead == (T::LANES * row_bytes).cast_signed() {
+        let panel_bytes = (T::LANES * row_bytes).cast_signed();
+        if O::SCORES && call.far && row_bytes >= SPACED_BYTES && ahead == panel_bytes {
             panel.next = from[0].wrapping_byte_offset(ahead);
             ahead = 0;
         }
@@ -435,12 +437,14 @@ pub(super) unsafe fn rows<S: Isa + Simd<T>, T: Stored, O: RowOp>(
         }
         let mut out = [std::ptr::null_mut::<T>(); 16];
         let in_place = call.out_in_place && count == T::LANES;
+        // All at once, so that they share no line but their first and last. (Rows with gaps are too short to be streamed.)
+        let streams = call.streams && step.out == panel_bytes;
         if in_place {
             let offsets = plan.of_rows::<T>(start, count, |place| place.out);
             for l in 0..T::LANES {
                 out[l] = plan.problem.out.ptr.offset(offsets[l]).cast();
             }
-            if !call.streams {
+            if !streams {
                 from_panel(s, panel.data, n, &out, step.out);
                 return;
             }
@@ -452,9 +456,9 @@ pub(super) unsafe fn rows<S: Isa + Simd<T>, T: Stored, O: RowOp>(
         from_panel(s, panel.data, n, &rows, 0);
         if in_place {
             s.apart(Stream {
-                rows: buffer,
-                n,
-                out: &out,
+                from: buffer,
+                to: out[0],
+                n: T::LANES * n,
             });
             return;
         }
@@ -464,30 +468,20 @@ pub(super) unsafe fn rows<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     }
 }
 
-/// `LANES` rows of `n` elements, one after the other, and where they belong: valid memory, aligned, past the caches.
-struct Stream<'a, T> {
-    rows: *const T,
+/// `n` valid elements, and where they belong: valid memory elsewhere, aligned, past the caches.
+struct Stream<T> {
+    from: *const T,
+    to: *mut T,
     n: usize,
-    out: &'a [*mut T; 16],
 }
 
-impl<T: Float> Kernel<T> for Stream<'_, T> {
+impl<T: Float> Kernel<T> for Stream<T> {
     type Out = ();
     type Home = Self;
     #[inline(always)]
     fn run<S: Isa + Simd<T>>(self, s: S) {
-        let Self { rows, n, out } = self;
-        let mut together = true;
-        for l in 0..T::LANES {
-            together &= out[l] == out[0].wrapping_add(l * n);
-        }
-        // Where they are neighbours there too, no line is shared by two of them.
-        let (count, n) = if together { (1, T::LANES * n) } else { (T::LANES, n) };
-        for l in 0..count {
-            let row = rows.wrapping_add(l * n);
-            // SAFETY: see the struct.
-            unsafe { along::map(s, Same, (row, row), To::Memory(out[l], NOWHERE), n) };
-        }
+        // SAFETY: see the struct.
+        unsafe { along::map(s, Same, (self.from, self.from), To::Memory(self.to, NOWHERE), self.n) };
     }
 }
 
