@@ -8,7 +8,6 @@ use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use super::details::Details;
 use super::plan::{Place, Plan};
 use super::stage::{Access, Found, Known, Stage, SumsOf};
 use super::{Call, Move, pack};
@@ -32,8 +31,6 @@ struct Row<T> {
     y: *mut T,
     /// Where something was picked.
     position: usize,
-    /// Whether it takes no part.
-    skips: bool,
 }
 
 /// The rows of a batch. (Only those that there are get written: to fill them all would cost a small call a tenth of its
@@ -73,10 +70,6 @@ impl<T: Stored> Access<T> for Batch<'_, T> {
     #[inline(always)]
     fn number(&self, l: usize) -> isize {
         self.plan.number(self.start + l)
-    }
-    #[inline(always)]
-    fn skips(&self, _: &Details<'_>, l: usize) -> bool {
-        self.row(l).skips
     }
     unsafe fn move_row(&mut self, l: usize, by: Move<T>) {
         let row = self.row_mut(l);
@@ -272,7 +265,6 @@ unsafe fn open<S: Isa + Simd<T>, T: Stored, O: RowOp>(
                 e,
                 y,
                 position: NOWHERE,
-                skips,
             });
             if skips {
                 batch.maxima.0[i] = T::ZERO;
@@ -320,7 +312,7 @@ unsafe fn sums<S: Isa + Simd<T>, T: Stored, O: RowOp>(
         let exp_rows = stage.exp.rows();
         let pivots = stage.pivot.to_lanes();
         for i in 0..count {
-            if batch.row(i).skips {
+            if batch.skips(call.plan.details, i) {
                 continue;
             }
             let mut base = None;
@@ -420,7 +412,7 @@ unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp>(
         let exp = Exp::new(s, &call.unit, Vector::zero(s), O::DEPTH);
         for i in 0..count {
             let y = batch.row(i).y;
-            if batch.row(i).skips {
+            if batch.skips(call.plan.details, i) {
                 fill(y, n, T::ZERO);
             } else if known.is_nan(i) {
                 fill(y, n, T::NAN);
