@@ -9,10 +9,7 @@
 use std::mem::MaybeUninit;
 
 use crate::math::exp::{Exp, RowExp};
-use crate::simd::{Float, Isa, Mask, Simd, Vector};
-
-/// Elements of a lane that are added in the type itself.
-const GROUP: usize = 4;
+use crate::simd::{Float, GROUP, HELD, Isa, LaneTally, Mask, Simd, Tally, Vector};
 
 /// The sums a pass can bring beside that of the exponentials.
 pub(crate) const SUMS: usize = 3;
@@ -80,9 +77,6 @@ impl<S: Simd<T>, T: Float> Group<S, T> {
 /// softmax 3 % and logsumexp 6 %: halves have to be shuffled out of registers. From memory they come by themselves.)
 struct Held<S: Simd<T>, T: Float>([[MaybeUninit<Vector<S, T>>; 1 + SUMS]; HELD]);
 
-/// How many groups wait.
-const HELD: usize = 16;
-
 impl<S: Isa + Simd<T>, T: Float> Held<S, T> {
     /// The sums of group `i`, up to `last`.
     #[inline(always)]
@@ -125,14 +119,15 @@ pub(crate) fn add_lanes<S: Isa, T: Float>(mut lanes: [[Vector<S, f64>; 2]; 8]) -
 /// maximum, to the last digit, and the elements themselves need not be kept until then. Of the last vector only some lanes
 /// are `valid`, if said.
 #[inline(always)]
-fn terms<S: Simd<T>, T: Float, F: Terms<S, T>, const N: usize>(
+fn terms<S: Simd<T>, T: Float, F: Terms<S, T>, C: Tally<S, T>, const N: usize>(
     exp: &Exp<S, T>,
     m: Vector<S, T>,
     f: F,
     [x, b]: [[Vector<S, T>; N]; 2],
     valid: Option<Mask<S, T>>,
     group: &mut Group<S, T>,
-    ties: &mut Vector<S, T>,
+    ties: &mut C,
+    (number, first): (usize, usize),
 ) -> [Vector<S, T>; N] {
     let mut clamped = x;
     for i in 0..N {
@@ -147,9 +142,7 @@ fn terms<S: Simd<T>, T: Float, F: Terms<S, T>, const N: usize>(
             e[i] = e[i].select(x[i].not_less(exp.floor), Vector::zero(m.1));
         }
         let before = *group;
-        let peak = e[i].same(exp.peak[0]);
-        *ties = ties.count(peak);
-        group.sum = group.sum.add_unless(peak, e[i]);
+        group.sum = ties.add_others(group.sum, e[i], exp.peak[0], number, first + i);
         f.add(&mut group.sums, m, e[i], x[i], b[i]);
         if let Some(valid) = valid
             && i == N - 1
@@ -359,7 +352,8 @@ pub(crate) mod along {
         e: *mut T,
         (j, last): (usize, Option<usize>),
         group: &mut Group<S, T>,
-        ties: &mut Vector<S, T>,
+        ties: &mut <S as Simd<T>>::Tally,
+        place: (usize, usize),
     ) {
         let s = m.1;
         #[allow(clippy::manual_map, reason = "a closure is not told to be inlined")]
@@ -370,7 +364,7 @@ pub(crate) mod along {
         // SAFETY: the caller's promise.
         unsafe {
             let rows = from.several::<S, N>(s, j, last, F::SECOND);
-            let kept = terms(exp, m, f, rows, valid, group, ties);
+            let kept = terms(exp, m, f, rows, valid, group, ties, place);
             if STORE {
                 for i in 0..N {
                     let e = e.add(j + i * T::LANES);
@@ -399,8 +393,7 @@ pub(crate) mod along {
     ) -> Sum<S> {
         let exp = &exp.splat(s);
         let lanes = T::LANES;
-        let zero = Vector::zero(s);
-        let mut ties = zero;
+        let mut ties = <S as Simd<T>>::Tally::new(s);
         let mut wide = [T::wide_zero(s); 1 + SUMS];
         let mut held = Held([[MaybeUninit::uninit(); 1 + SUMS]; HELD]);
         // SAFETY: every access ends at or before n.
@@ -410,16 +403,18 @@ pub(crate) mod along {
             let mut j = n - n % (GROUP * lanes);
             from.prefetch(s, j, F::SECOND);
             let mut rest = Group::zero(s);
-            while j + 2 * lanes < n {
-                some_terms::<S, T, F, STORE, 2>(exp, m, f, from, e, (j, None), &mut rest, &mut ties);
+            let mut place = (HELD, 0);
+            if j + 2 * lanes < n {
+                some_terms::<S, T, F, STORE, 2>(exp, m, f, from, e, (j, None), &mut rest, &mut ties, place);
                 j += 2 * lanes;
+                place = (HELD, 2);
             }
             if j + lanes < n {
                 let last = (j, Some(n - j - lanes));
-                some_terms::<S, T, F, STORE, 2>(exp, m, f, from, e, last, &mut rest, &mut ties);
+                some_terms::<S, T, F, STORE, 2>(exp, m, f, from, e, last, &mut rest, &mut ties, place);
             } else if j < n {
                 let last = (j, Some(n - j));
-                some_terms::<S, T, F, STORE, 1>(exp, m, f, from, e, last, &mut rest, &mut ties);
+                some_terms::<S, T, F, STORE, 1>(exp, m, f, from, e, last, &mut rest, &mut ties, place);
             }
             j = 0;
             while j + GROUP * lanes <= n {
@@ -428,16 +423,20 @@ pub(crate) mod along {
                     from.prefetch(s, j, F::SECOND);
                     let mut group = Group::zero(s);
                     match S::INTERLEAVE {
-                        4 => some_terms::<S, T, F, STORE, 4>(exp, m, f, from, e, (j, None), &mut group, &mut ties),
+                        4 => {
+                            let (at, place) = ((j, None), (i, 0));
+                            some_terms::<S, T, F, STORE, 4>(exp, m, f, from, e, at, &mut group, &mut ties, place);
+                        }
                         2 => {
-                            for j in [j, j + 2 * lanes] {
-                                some_terms::<S, T, F, STORE, 2>(exp, m, f, from, e, (j, None), &mut group, &mut ties);
+                            for k in [0, 2] {
+                                let (at, place) = ((j + k * lanes, None), (i, k));
+                                some_terms::<S, T, F, STORE, 2>(exp, m, f, from, e, at, &mut group, &mut ties, place);
                             }
                         }
                         _ => {
-                            for i in 0..GROUP {
-                                let j = j + i * lanes;
-                                some_terms::<S, T, F, STORE, 1>(exp, m, f, from, e, (j, None), &mut group, &mut ties);
+                            for k in 0..GROUP {
+                                let (at, place) = ((j + k * lanes, None), (i, k));
+                                some_terms::<S, T, F, STORE, 1>(exp, m, f, from, e, at, &mut group, &mut ties, place);
                             }
                         }
                     }
@@ -445,7 +444,9 @@ pub(crate) mod along {
                     j += GROUP * lanes;
                 }
                 held.release(s, groups, F::SUMS, &mut wide);
+                ties.settle(0..groups);
             }
+            ties.settle(HELD..HELD + 1);
             let all = rest.all();
             for k in 0..1 + F::SUMS {
                 wide[k] = T::wide_add(s, wide[k], all[k]);
@@ -453,7 +454,7 @@ pub(crate) mod along {
         }
         Sum {
             folded: fold::<S, T, F>(s, wide),
-            ties: ties.counted().reduce_sum().to_f64(),
+            ties: ties.total(),
         }
     }
 
@@ -715,7 +716,7 @@ pub(crate) mod across {
         (x, b): (*mut T, *const T),
         (start, end): (usize, usize),
         next: *const T,
-        ties: &mut Vector<S, T>,
+        ties: &mut LaneTally<S, T>,
     ) -> Group<S, T> {
         let s = m.1;
         let mut sum = Group::zero(s);
@@ -734,7 +735,7 @@ pub(crate) mod across {
                 };
                 let x = Vector::load(s, p);
                 if EXP {
-                    let [kept] = terms(exp, m, f, [[x], [second]], None, &mut sum, ties);
+                    let [kept] = terms(exp, m, f, [[x], [second]], None, &mut sum, ties, (0, 0));
                     if STORE {
                         kept.store(p);
                     }
@@ -765,7 +766,7 @@ pub(crate) mod across {
     ) -> ([T::Wide<S>; 1 + SUMS], Vector<S, T>) {
         let lanes = T::LANES;
         let first = if EXP { 0 } else { 1 };
-        let mut ties = Vector::zero(s);
+        let mut ties = LaneTally::new(s);
         // (Lanes are written in the first group: to fill all of this beforehand would take as long as a short panel.)
         let mut wide = [[MaybeUninit::<T::Wide<S>>::uninit(); 16]; 1 + SUMS];
         let mut j = 0;
@@ -809,6 +810,6 @@ pub(crate) mod across {
                 sums[k] = unsafe { wide[k][0].assume_init() };
             }
         }
-        (sums, ties.counted())
+        (sums, ties.lanes())
     }
 }

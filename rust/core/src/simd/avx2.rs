@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Isa, Level, Simd, memory, methods};
+use super::{Isa, LaneTally, Level, Simd, memory, methods};
 
 /// Proof that the CPU has AVX2, FMA and F16C.
 #[derive(Clone, Copy)]
@@ -57,6 +57,7 @@ fn first_f64(n: usize) -> [__m256i; 2] {
 unsafe impl Simd<f32> for Avx2 {
     type Reg = F32;
     type Mask = F32;
+    type Tally = LaneTally<Self, f32>;
 
     memory! {
         fn load(p: *const f32) -> F32 = [_mm256_loadu_ps(p), _mm256_loadu_ps(p.add(8))];
@@ -178,6 +179,7 @@ unsafe impl Simd<f32> for Avx2 {
 unsafe impl Simd<f64> for Avx2 {
     type Reg = F64;
     type Mask = F64;
+    type Tally = LaneTally<Self, f64>;
 
     memory! {
         fn load(p: *const f64) -> F64 = [_mm256_loadu_pd(p), _mm256_loadu_pd(p.add(4))];

@@ -1,8 +1,9 @@
 //! AVX-512 (F, BW, DQ, VL): a virtual vector is one register.
 
 use std::arch::x86_64::*;
+use std::ops::Range;
 
-use super::{Isa, Level, Simd, memory, methods};
+use super::{GROUP, HELD, Isa, Level, Simd, Tally, Vector, memory, methods};
 
 /// Proof that the CPU has AVX-512 F, BW, DQ and VL, FMA and F16C.
 #[derive(Clone, Copy)]
@@ -27,6 +28,7 @@ fn low_bits(n: usize) -> u16 {
 unsafe impl Simd<f32> for Avx512 {
     type Reg = __m512;
     type Mask = __mmask16;
+    type Tally = Masks<u16>;
 
     memory! {
         fn load(p: *const f32) -> __m512 = _mm512_loadu_ps(p);
@@ -93,6 +95,7 @@ unsafe impl Simd<f32> for Avx512 {
 unsafe impl Simd<f64> for Avx512 {
     type Reg = __m512d;
     type Mask = __mmask8;
+    type Tally = Masks<u8>;
 
     memory! {
         fn load(p: *const f64) -> __m512d = _mm512_loadu_pd(p);
@@ -153,6 +156,61 @@ unsafe impl Simd<f64> for Avx512 {
         fn reduce_sum(a: __m512d) -> f64 = _mm512_reduce_add_pd(a);
     }
 }
+
+/// Masks of what is not the peak, one for each vector of the groups that wait: to store one takes neither of the units
+/// that the arithmetic keeps busy, while to count in lanes would take one a second time.
+pub(crate) struct Masks<M> {
+    waiting: [[M; GROUP]; HELD + 1],
+    total: u64,
+}
+
+macro_rules! tally {
+    ($float:ident, $mask:ident, $word:ident, $compare:ident, $bits:ident, $add:ident) => {
+        impl Tally<Avx512, $float> for Masks<$mask> {
+            #[inline(always)]
+            fn new(_: Avx512) -> Self {
+                // (All ones: vectors that there are not hold no peak.)
+                Self {
+                    waiting: [[$mask::MAX; GROUP]; HELD + 1],
+                    total: 0,
+                }
+            }
+            #[inline(always)]
+            fn add_others(
+                &mut self,
+                sum: Vector<Avx512, $float>,
+                e: Vector<Avx512, $float>,
+                peak: Vector<Avx512, $float>,
+                group: usize,
+                vector: usize,
+            ) -> Vector<Avx512, $float> {
+                // SAFETY: the vectors carry the token.
+                let (others, sum) = unsafe {
+                    let others = $compare($bits(e.0), $bits(peak.0));
+                    (others, $add(sum.0, others, sum.0, e.0))
+                };
+                self.waiting[group][vector] = others;
+                Vector(sum, e.1)
+            }
+            #[inline(always)]
+            fn settle(&mut self, groups: Range<usize>) {
+                for masks in &self.waiting[groups] {
+                    let mut bytes = [0; size_of::<$word>()];
+                    for i in 0..GROUP {
+                        bytes[i * size_of::<$mask>()..][..size_of::<$mask>()].copy_from_slice(&masks[i].to_ne_bytes());
+                    }
+                    self.total += u64::from($word::from_ne_bytes(bytes).count_zeros());
+                }
+            }
+            #[inline(always)]
+            fn total(&self) -> f64 {
+                self.total as f64
+            }
+        }
+    };
+}
+tally!(f32, u16, u64, _mm512_cmpneq_epi32_mask, _mm512_castps_si512, _mm512_mask_add_ps);
+tally!(f64, u8, u32, _mm512_cmpneq_epi64_mask, _mm512_castpd_si512, _mm512_mask_add_pd);
 
 /// The 4 x 4 transpose in each block of 16 bytes.
 #[inline(always)]

@@ -152,7 +152,7 @@ macro_rules! targets {
 targets! {
     Avx2, "avx2", "x86_64", is_x86_feature_detected, super::avx2::Avx2 => ["avx2", "fma", "f16c"];
     Avx512, "avx512", "x86_64", is_x86_feature_detected, super::avx512::Avx512
-        => ["avx512f", "avx512bw", "avx512dq", "avx512vl", "avx2", "fma", "f16c"];
+        => ["avx512f", "avx512bw", "avx512dq", "avx512vl", "avx2", "fma", "f16c", "popcnt"];
     Neon, "neon", "aarch64", is_aarch64_feature_detected, super::neon::Neon => ["neon"];
 }
 

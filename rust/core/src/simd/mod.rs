@@ -19,7 +19,7 @@ mod mode;
 mod neon;
 mod portable;
 
-use std::ops::{Add, Mul, Sub};
+use std::ops::{Add, Mul, Range, Sub};
 
 pub(crate) use float::{Float, pow2, two_sum};
 pub use level::Level;
@@ -64,6 +64,8 @@ pub(crate) unsafe trait Simd<T: Float>: Copy + 'static {
     type Reg: Copy;
     /// One truth value per lane.
     type Mask: Copy;
+    /// What counts peaks at the least cost.
+    type Tally: Tally<Self, T>;
 
     fn splat(self, x: T) -> Self::Reg;
     /// # Safety
@@ -224,6 +226,70 @@ operator!(Add, add);
 operator!(Sub, sub);
 operator!(Mul, mul);
 
+/// Elements of a lane that are added in the type itself.
+pub(crate) const GROUP: usize = 4;
+/// How many groups wait until what they bring is added up.
+pub(crate) const HELD: usize = 16;
+
+/// Adds up what is not the peak, and counts what is.
+pub(crate) trait Tally<S: Simd<T>, T: Float> {
+    /// Nothing was counted.
+    fn new(s: S) -> Self;
+    /// `sum + e` in the lanes whose bits are not those of `peak`, else `sum`. This is vector `vector` of [`GROUP`] of group
+    /// `group`, one of those that wait ([`HELD`], and one more).
+    fn add_others(
+        &mut self,
+        sum: Vector<S, T>,
+        e: Vector<S, T>,
+        peak: Vector<S, T>,
+        group: usize,
+        vector: usize,
+    ) -> Vector<S, T>;
+    /// These groups wait no longer, and each of them was complete.
+    fn settle(&mut self, groups: Range<usize>);
+    /// The number of peaks, after all was settled.
+    fn total(&self) -> f64;
+}
+
+/// Counts in each lane.
+pub(crate) struct LaneTally<S: Simd<T>, T: Float>(Vector<S, T>);
+
+impl<S: Simd<T>, T: Float> LaneTally<S, T> {
+    /// The number of peaks in each lane.
+    #[inline(always)]
+    pub(crate) fn lanes(&self) -> Vector<S, T> {
+        let counter = self.0;
+        Vector(counter.1.counted(counter.0), counter.1)
+    }
+}
+
+impl<S: Simd<T>, T: Float> Tally<S, T> for LaneTally<S, T> {
+    #[inline(always)]
+    fn new(s: S) -> Self {
+        Self(Vector::zero(s))
+    }
+    #[inline(always)]
+    fn add_others(
+        &mut self,
+        sum: Vector<S, T>,
+        e: Vector<S, T>,
+        peak: Vector<S, T>,
+        _: usize,
+        _: usize,
+    ) -> Vector<S, T> {
+        let s = sum.1;
+        let m = s.same(e.0, peak.0);
+        self.0 = Vector(s.count(self.0.0, m), s);
+        Vector(s.add_unless(m, sum.0, e.0), s)
+    }
+    #[inline(always)]
+    fn settle(&mut self, _: Range<usize>) {}
+    #[inline(always)]
+    fn total(&self) -> f64 {
+        self.lanes().reduce_sum().to_f64()
+    }
+}
+
 /// A mask that carries its proof.
 pub(crate) struct Mask<S: Simd<T>, T: Float>(S::Mask, S);
 
@@ -333,11 +399,6 @@ impl<S: Simd<T>, T: Float> Vector<S, T> {
     pub(crate) fn not_equal(self, other: Self) -> Mask<S, T> {
         Mask(self.1.not_equal(self.0, other.0), self.1)
     }
-    /// Whether the bits are the same.
-    #[inline(always)]
-    pub(crate) fn same(self, other: Self) -> Mask<S, T> {
-        Mask(self.1.same(self.0, other.0), self.1)
-    }
     /// Not (self < other).
     #[inline(always)]
     pub(crate) fn not_less(self, other: Self) -> Mask<S, T> {
@@ -347,11 +408,6 @@ impl<S: Simd<T>, T: Float> Vector<S, T> {
     #[inline(always)]
     pub(crate) fn add_where(self, m: Mask<S, T>, other: Self) -> Self {
         Self(self.1.add_where(m.0, self.0, other.0), self.1)
-    }
-    /// self where the mask is true, else self + other.
-    #[inline(always)]
-    pub(crate) fn add_unless(self, m: Mask<S, T>, other: Self) -> Self {
-        Self(self.1.add_unless(m.0, self.0, other.0), self.1)
     }
     /// self where the mask is true, else `other`.
     #[inline(always)]
@@ -379,11 +435,6 @@ impl<S: Simd<T>, T: Float> Vector<S, T> {
     #[inline(always)]
     pub(crate) fn count(self, m: Mask<S, T>) -> Self {
         Self(self.1.count(self.0, m.0), self.1)
-    }
-    /// Counters as numbers.
-    #[inline(always)]
-    pub(crate) fn counted(self) -> Self {
-        Self(self.1.counted(self.0), self.1)
     }
     /// `self` is the table.
     #[inline(always)]

@@ -4,7 +4,7 @@ use std::arch::aarch64::*;
 use std::arch::asm;
 use std::ptr;
 
-use super::{Isa, Level, Simd, memory, methods};
+use super::{Isa, LaneTally, Level, Simd, memory, methods};
 
 /// Proof that the CPU has NEON.
 #[derive(Clone, Copy)]
@@ -84,6 +84,7 @@ fn larger_f64(a: float64x2_t, b: float64x2_t) -> float64x2_t {
 unsafe impl Simd<f32> for Neon {
     type Reg = F32;
     type Mask = M32;
+    type Tally = LaneTally<Self, f32>;
 
     memory! {
         fn load(p: *const f32) -> F32 = four!(vld1q_f32, p, 4);
@@ -180,6 +181,7 @@ unsafe impl Simd<f32> for Neon {
 unsafe impl Simd<f64> for Neon {
     type Reg = F64;
     type Mask = M64;
+    type Tally = LaneTally<Self, f64>;
 
     memory! {
         fn load(p: *const f64) -> F64 = four!(vld1q_f64, p, 2);

@@ -3,7 +3,7 @@
 //! Multiplication and addition round separately here (a fused one is a call into the C library on CPUs without it), so
 //! this level has bits of its own, the same on every machine. Where cancellation needs the exact product it is emulated.
 
-use super::{Isa, Level, Simd};
+use super::{Isa, LaneTally, Level, Simd};
 
 /// The level that needs no proof.
 #[derive(Clone, Copy)]
@@ -67,6 +67,7 @@ macro_rules! portable {
             type Reg = [$float; $lanes];
             /// All bits or none in each lane: what compilers turn into vector code.
             type Mask = [$uint; $lanes];
+            type Tally = LaneTally<Self, $float>;
 
             #[inline(always)]
             fn splat(self, x: $float) -> Self::Reg {
