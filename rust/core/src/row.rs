@@ -117,8 +117,9 @@ pub(crate) fn add_lanes<S: Isa, T: Float>(mut lanes: [[Vector<S, f64>; 2]; 8]) -
 /// The exponentials of some vectors, and the sums with them added: to the first one the maximum's adds nothing, it is
 /// counted. It is known by its bits: an element whose exponential is rounded to the maximum's adds as much as another
 /// maximum, to the last digit, and the elements themselves need not be kept until then. Of the last vector only some lanes
-/// are `valid`, if said.
+/// are `valid`, if said. For the tally, these are the vectors of group `number` from `first` on.
 #[inline(always)]
+#[allow(clippy::too_many_arguments, reason = "a part of one function")]
 fn terms<S: Simd<T>, T: Float, F: Terms<S, T>, C: Tally<S, T>, const N: usize>(
     exp: &Exp<S, T>,
     m: Vector<S, T>,
@@ -261,6 +262,12 @@ pub(crate) enum To<T> {
 pub(crate) mod along {
     use super::*;
 
+    /// How many elements there are before the next cache line.
+    #[inline(always)]
+    fn to_line<T>(p: *const T) -> usize {
+        p.addr().wrapping_neg() % 64 / size_of::<T>()
+    }
+
     /// The largest element; NaN is passed over.
     ///
     /// # Safety
@@ -273,6 +280,10 @@ pub(crate) mod along {
         let mut j = 0;
         // SAFETY: every access ends at or before n.
         unsafe {
+            if S::ALIGNS && n >= 2 * GROUP * lanes {
+                m[0] = Vector::load(s, x);
+                j = to_line(x);
+            }
             while j + GROUP * lanes <= n {
                 for i in 0..GROUP {
                     m[i] = Vector::load(s, x.add(j + i * lanes)).max(m[i]);
@@ -577,6 +588,11 @@ pub(crate) mod along {
         let mut j = 0;
         // SAFETY: every access ends at or before n.
         unsafe {
+            if S::ALIGNS && n >= 4 * GROUP * lanes {
+                j = to_line(y);
+                let [v, b] = from.load_partial(s, 0, j, T::ZERO, F::SECOND);
+                f.apply(v, b).store_partial(y, j);
+            }
             while j + GROUP * lanes <= n {
                 let mut v = [[Vector::zero(s); 2]; GROUP];
                 if !next.is_null() {
@@ -632,7 +648,7 @@ pub(crate) mod along {
             next_b: b,
         };
         let lanes = T::LANES;
-        let head = n.min(y.addr().wrapping_neg() % 64 / size_of::<T>());
+        let head = n.min(to_line(y));
         let mut j = head;
         // SAFETY: every access ends at or before n, and from `head` on a vector is a line.
         unsafe {

@@ -26,6 +26,12 @@ use crate::simd::{Float, Isa, Kernel, Lanes, Level, Simd, Vector};
 pub(super) const fn short_bytes<O: RowOp>(level: Level, far: bool) -> usize {
     let portable = matches!(level, Level::Portable);
     let vectors = match O::FROM {
+        // The arithmetic of a row takes half the time it takes at AVX2, to transpose it takes as long.
+        From::Nothing if matches!(level, Level::Avx512) => 26,
+        _ if matches!(level, Level::Avx512) => match (O::SCORES, O::SECOND) {
+            (true, true) => 22,
+            _ => 17,
+        },
         // The rows of two panels, and what becomes of them, have to fit the first-level cache.
         _ if far && (O::SECOND || O::FIX.is_some() || portable) => 12,
         _ if portable => 24,
@@ -37,10 +43,6 @@ pub(super) const fn short_bytes<O: RowOp>(level: Level, far: bool) -> usize {
     };
     16 * vectors
 }
-/// From so many bytes on, rows from memory that lie one after the other are fetched line by line while the exponentials
-/// before them are computed: more at once than the processor keeps in mind, or more in the same time, and it would wait.
-/// (Shorter ones come with the transposes of those before, for they are computed before a line could arrive.)
-const SPACED_BYTES: usize = 160;
 /// Panels of a tile: 512 bytes of a row of memory.
 pub(super) const MAX_PANELS: usize = 8;
 
@@ -420,7 +422,7 @@ pub(super) unsafe fn rows<S: Isa + Simd<T>, T: Stored, O: RowOp>(
         let row_bytes = n * size_of::<T>();
         let mut ahead = if call.x_in_place { step.x } else { 0 };
         let panel_bytes = (T::LANES * row_bytes).cast_signed();
-        if O::SCORES && call.far && row_bytes >= SPACED_BYTES && ahead == panel_bytes {
+        if O::SCORES && call.far && ahead == panel_bytes {
             panel.next = from[0].wrapping_byte_offset(ahead);
             ahead = 0;
         }

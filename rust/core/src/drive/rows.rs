@@ -16,10 +16,16 @@ use crate::math::exp::Exp;
 use crate::ops::{ExpFinish, Finish, From, Pick, Probabilities, RowOp, Sums};
 use crate::problem::Array;
 use crate::row::{SUMS, Source, Sum, To, add_lanes, along};
-use crate::simd::{Float, Isa, Lanes, Simd, Vector};
+use crate::simd::{Float, Isa, Lanes, Level, Simd, Vector};
 
-/// Input of a batch: with as much output it fits the first-level cache.
-pub(super) const BATCH_BYTES: usize = 8 << 10;
+/// Input of a batch: with as much output, and a second row where there is one, it fits the first-level cache. (The faster
+/// the vectors, the more there is to gain from what the rows of a batch share.)
+pub(super) const fn batch_bytes<O: RowOp>(level: Level) -> usize {
+    match level {
+        Level::Avx512 if !O::SECOND => 12 << 10,
+        _ => 8 << 10,
+    }
+}
 
 /// A row: where it is read, where exponentials go, and results (the same place, unless they are streamed).
 #[derive(Clone, Copy)]

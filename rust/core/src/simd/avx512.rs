@@ -209,8 +209,22 @@ macro_rules! tally {
         }
     };
 }
-tally!(f32, u16, u64, _mm512_cmpneq_epi32_mask, _mm512_castps_si512, _mm512_mask_add_ps);
-tally!(f64, u8, u32, _mm512_cmpneq_epi64_mask, _mm512_castpd_si512, _mm512_mask_add_pd);
+tally!(
+    f32,
+    u16,
+    u64,
+    _mm512_cmpneq_epi32_mask,
+    _mm512_castps_si512,
+    _mm512_mask_add_ps
+);
+tally!(
+    f64,
+    u8,
+    u32,
+    _mm512_cmpneq_epi64_mask,
+    _mm512_castpd_si512,
+    _mm512_mask_add_pd
+);
 
 /// The 4 x 4 transpose in each block of 16 bytes.
 #[inline(always)]
@@ -233,6 +247,7 @@ fn transpose(z: [__m512; 4]) -> [__m512; 4] {
 impl Isa for Avx512 {
     const INTERLEAVE: usize = 4;
     const LEVEL: Level = Level::Avx512;
+    const ALIGNS: bool = true;
 
     methods! {
         fn widen(a: __m512) -> [__m512d; 2] =

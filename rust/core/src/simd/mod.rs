@@ -160,6 +160,8 @@ pub(crate) trait Isa: Simd<f32> + Simd<f64> {
     const INTERLEAVE: usize;
     /// Which level this is.
     const LEVEL: Level;
+    /// Whether a vector is a cache line in one access, which takes two where it is not aligned as a line is.
+    const ALIGNS: bool = false;
 
     /// Runs a kernel as a function of its own. (Everything else is inlined, into each kernel that uses it.)
     #[inline(always)]
