@@ -194,12 +194,13 @@ macro_rules! tally {
             }
             #[inline(always)]
             fn settle(&mut self, groups: Range<usize>) {
-                for masks in &self.waiting[groups] {
-                    let mut bytes = [0; size_of::<$word>()];
+                for group in groups {
+                    // One number, so that all are counted at once.
+                    let mut others: $word = 0;
                     for i in 0..GROUP {
-                        bytes[i * size_of::<$mask>()..][..size_of::<$mask>()].copy_from_slice(&masks[i].to_ne_bytes());
+                        others |= $word::from(self.waiting[group][i]) << (i * $mask::BITS as usize);
                     }
-                    self.total += u64::from($word::from_ne_bytes(bytes).count_zeros());
+                    self.total += u64::from(others.count_zeros());
                 }
             }
             #[inline(always)]
