@@ -161,14 +161,15 @@ pub(crate) trait Map<S: Simd<T>, T: Float>: Copy {
     fn apply(self, v: Vector<S, T>, b: Vector<S, T>) -> Vector<S, T>;
 }
 
-/// A row and, where the pass wants it, a second one; with each, where the cache lines lie that are asked for meanwhile
-/// (which need not be valid).
+/// A row and, where the pass wants it, a second one; with each, where the cache lines lie that are asked for meanwhile,
+/// and where those lie that will be written (none of which need be valid).
 #[derive(Clone, Copy)]
 pub(crate) struct Source<T> {
     pub(crate) x: *const T,
     pub(crate) b: *const T,
     pub(crate) next_x: *const T,
     pub(crate) next_b: *const T,
+    pub(crate) next_y: *const T,
 }
 
 impl<T: Float> Source<T> {
@@ -181,6 +182,11 @@ impl<T: Float> Source<T> {
                 for i in 0..GROUP {
                     s.prefetch(next.wrapping_add(j + i * T::LANES).cast());
                 }
+            }
+        }
+        if !self.next_y.is_null() {
+            for i in 0..GROUP {
+                s.prefetch_write(self.next_y.wrapping_add(j + i * T::LANES).cast());
             }
         }
     }
@@ -251,8 +257,8 @@ impl<T: Float> Source<T> {
 /// Where results go.
 #[derive(Clone, Copy)]
 pub(crate) enum To<T> {
-    /// Into the caches; and where those lie that will be written next (which need not be valid).
-    Cache(*mut T, *const T),
+    /// Into the caches.
+    Cache(*mut T),
     /// Past them, but for the vector of the element that will be written once more (`usize::MAX`: none will), which would
     /// have to be fetched back. [`Isa::fence`] has to follow.
     Memory(*mut T, usize),
@@ -559,13 +565,13 @@ pub(crate) mod along {
         // SAFETY: the caller's promise.
         unsafe {
             match to {
-                To::Cache(y, next) => store(s, f, rows, y, n, next),
+                To::Cache(y) => store(s, f, rows, y, n),
                 To::Memory(y, again) => stream(s, f, rows, y, again, n),
             }
         }
     }
 
-    /// To the caches. `y` may be either row. Meanwhile asks for the lines at `next`, to be written.
+    /// To the caches. `y` may be either row.
     ///
     /// # Safety
     /// As for [`map`].
@@ -576,7 +582,6 @@ pub(crate) mod along {
         (x, b): (*const T, *const T),
         y: *mut T,
         n: usize,
-        next: *const T,
     ) {
         let lanes = T::LANES;
         let from = Source {
@@ -584,6 +589,7 @@ pub(crate) mod along {
             b,
             next_x: x,
             next_b: b,
+            next_y: x,
         };
         let mut j = 0;
         // SAFETY: every access ends at or before n.
@@ -595,11 +601,6 @@ pub(crate) mod along {
             }
             while j + GROUP * lanes <= n {
                 let mut v = [[Vector::zero(s); 2]; GROUP];
-                if !next.is_null() {
-                    for i in 0..GROUP {
-                        s.prefetch_write(next.wrapping_add(j + i * lanes).cast());
-                    }
-                }
                 for i in 0..GROUP {
                     v[i] = from.load(s, j + i * lanes, F::SECOND);
                 }
@@ -609,17 +610,11 @@ pub(crate) mod along {
                 j += GROUP * lanes;
             }
             while j + lanes <= n {
-                if !next.is_null() {
-                    s.prefetch_write(next.wrapping_add(j).cast());
-                }
                 let [v, b] = from.load(s, j, F::SECOND);
                 f.apply(v, b).store(y.add(j));
                 j += lanes;
             }
             if j < n {
-                if !next.is_null() {
-                    s.prefetch_write(next.wrapping_add(j).cast());
-                }
                 let [v, b] = from.load_partial(s, j, n - j, T::ZERO, F::SECOND);
                 f.apply(v, b).store_partial(y.add(j), n - j);
             }
@@ -646,6 +641,7 @@ pub(crate) mod along {
             b,
             next_x: x,
             next_b: b,
+            next_y: x,
         };
         let lanes = T::LANES;
         let head = n.min(to_line(y));

@@ -660,6 +660,7 @@ pub(super) unsafe fn measure<S: Isa + Simd<T>, T: Stored, O: RowOp>(
                 b,
                 next_x: x.wrapping_add(ahead),
                 next_b: b.wrapping_add(ahead),
+                next_y: std::ptr::null(),
             };
             let found = if O::SCORES {
                 let m = match long.known {
@@ -809,7 +810,7 @@ pub(super) unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp>(
                 let to = if call.streams {
                     To::Memory(y, long.position.wrapping_sub(start))
                 } else {
-                    To::Cache(y, y.wrapping_add(len).cast_const())
+                    To::Cache(y)
                 };
                 match O::FROM {
                     From::Exp => along::map(s, ExpFinish { exp: &exp, finish }, (x, b), to, len),
@@ -880,6 +881,7 @@ impl<T: Stored, O: RowOp> Kernel<T> for Refine<'_, '_, T, O> {
                     b: std::ptr::null(),
                     next_x: scratch.cast_const(),
                     next_b: std::ptr::null(),
+                    next_y: std::ptr::null(),
                 };
                 state = state.merge::<f64>(sum_block(s, &unit, m, f, from, len));
             }

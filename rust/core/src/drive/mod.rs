@@ -240,7 +240,7 @@ impl<'a, T: Stored, O: RowOp> Call<'a, T, O> {
             (false, From::Exp) => 4,
             _ => 1,
         };
-        let bytes = batches * rows::batch_bytes::<O>(self.level.level());
+        let bytes = batches * rows::batch_bytes::<O>(self.level.level(), self.near);
         Regime::Rows((bytes / (n * size_of::<T>()).max(1)).clamp(1, T::LANES))
     }
 

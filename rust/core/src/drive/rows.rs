@@ -18,11 +18,12 @@ use crate::problem::Array;
 use crate::row::{SUMS, Source, Sum, To, add_lanes, along};
 use crate::simd::{Float, Isa, Lanes, Level, Simd, Vector};
 
-/// Input of a batch: with as much output, and a second row where there is one, it fits the first-level cache. (The faster
-/// the vectors, the more there is to gain from what the rows of a batch share.)
-pub(super) const fn batch_bytes<O: RowOp>(level: Level) -> usize {
+/// Input of a batch: with as much output, a second row where there is one, and what is fetched for the next batch, it fits
+/// the first-level cache. (The faster the vectors, the more there is to gain from what the rows of a batch share.)
+pub(super) const fn batch_bytes<O: RowOp>(level: Level, near: bool) -> usize {
+    let large = !O::SECOND && (near || !matches!(O::FROM, From::Exp));
     match level {
-        Level::Avx512 if !O::SECOND => 12 << 10,
+        Level::Avx512 if large => 12 << 10,
         _ => 8 << 10,
     }
 }
@@ -107,7 +108,8 @@ pub(super) unsafe fn batches<S: Isa + Simd<T>, T: Stored, O: RowOp>(
 ) {
     let plan = &call.plan;
     let end = plan.rows.min(units.end * size);
-    // The next batch is fetched into the cache while this one is computed. (A saved result is hardly computed with: what
+    // The next batch is fetched into the cache, and the places of its results, while exponentials are computed: that takes
+    // longest, and more at once than the processor keeps in mind would have to wait. (A saved result is hardly computed with: what
     // lies in a cache comes as fast without, and the fetching costs a fifth.)
     let step = plan.row(size).minus(plan.row(0));
     let fetches = (O::SCORES || call.far) && !call.near;
@@ -138,7 +140,7 @@ pub(super) unsafe fn batches<S: Isa + Simd<T>, T: Stored, O: RowOp>(
             } else {
                 saved_sums(s, call, &mut batch, &mut folded, ahead)
             };
-            finish(s, call, &batch, &known, scratch, ahead);
+            finish(s, call, &batch, &known, scratch);
         }
     }
 }
@@ -179,6 +181,7 @@ impl<'a, T: Stored> Batch<'a, T> {
             b: self.row(i).b,
             next_x: ahead_of(self.row(i).x, ahead.x),
             next_b: ahead_of(self.row(i).b, ahead.second),
+            next_y: ahead_of(self.row(i).y, ahead.out),
         }
     }
 
@@ -393,7 +396,7 @@ unsafe fn saved_sums<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     }
 }
 
-/// Writes the results. Meanwhile asks for the cache lines of the next ones.
+/// Writes the results.
 #[inline(always)]
 unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     s: S,
@@ -401,7 +404,6 @@ unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     batch: &Batch<'_, T>,
     known: &Known<S, T>,
     scratch: *mut T,
-    ahead: Place,
 ) {
     let (n, count) = (batch.plan.n, batch.count);
     // SAFETY: rows of the batch.
@@ -442,7 +444,7 @@ unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp>(
                         },
                     )
                 } else {
-                    To::Cache(y, ahead_of(y, ahead.out))
+                    To::Cache(y)
                 };
                 match O::FROM {
                     From::Exp if O::SCORES => along::map(s, finish, (e.cast_const(), b), to, n),
@@ -511,7 +513,7 @@ pub(super) unsafe fn probabilities<S: Isa + Simd<T>, T: Stored>(
             op: call.op,
             params: &p,
         };
-        along::map(s, finish, (scratch, scratch), To::Cache(scratch, scratch), n);
+        along::map(s, finish, (scratch, scratch), To::Cache(scratch), n);
         Some(JacobianRow {
             peak,
             tail: p[2],
