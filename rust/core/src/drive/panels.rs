@@ -26,11 +26,12 @@ use crate::simd::{Float, Isa, Kernel, Lanes, Level, Simd, Vector};
 pub(super) const fn short_bytes<O: RowOp>(level: Level, far: bool) -> usize {
     let portable = matches!(level, Level::Portable);
     let vectors = match O::FROM {
-        // The arithmetic of a row takes half the time it takes at AVX2, to transpose it takes as long.
-        From::Nothing if matches!(level, Level::Avx512) => 26,
-        _ if matches!(level, Level::Avx512) => match (O::SCORES, O::SECOND) {
-            (true, true) => 22,
-            _ => 17,
+        // The arithmetic of a row takes half the time it takes at AVX2, and to transpose it takes as long.
+        _ if matches!(level, Level::Avx512) => match O::FROM {
+            From::Nothing => 28,
+            _ if O::SCORES && O::SECOND => 22,
+            _ if O::SCORES => 17,
+            _ => 19,
         },
         // The rows of two panels, and what becomes of them, have to fit the first-level cache.
         _ if far && (O::SECOND || O::FIX.is_some() || portable) => 12,
