@@ -15,7 +15,7 @@ from ulps import FLOATS
 NEEDS = {
     "portable": set(),
     "avx2": {"avx2", "fma", "f16c"},
-    "avx512": {"avx512f", "avx512bw", "avx512dq", "avx512vl", "fma", "f16c"},
+    "avx512": {"avx512f", "avx512bw", "avx512dq", "avx512vl", "fma", "f16c", "popcnt"},
     "neon": {"asimd"},
 }
 ORDER = ("portable", "avx2", "avx512", "neon")  # each is better than those before it, where the CPU has it

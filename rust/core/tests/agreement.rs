@@ -297,6 +297,61 @@ fn avx2_and_avx512_have_the_same_bits() {
     }
 }
 
+/// Equal maxima are counted, not added: each of k has the probability 1 / k to the last bit, wherever in a row they are.
+#[test]
+fn maxima_are_counted_wherever_they_are() {
+    let mut random = Random(1);
+    // Around every number of vectors up to a group, and around as many groups as are counted at once.
+    let lengths = (1..=150).chain([1023, 1024, 1025, 1080, 1087, 1088, 1089, 2049, 2112, 4097]);
+    for n in lengths {
+        for k in [1, 2, 3, n / 2, n - 1, n] {
+            if k == 0 || k > n {
+                continue;
+            }
+            for dtype in [Dtype::F32, Dtype::F64] {
+                for level in Level::all_supported() {
+                    // As a panel where they are short; one by one.
+                    for rows in [17, 3] {
+                        let mut values = vec![-2000.0; rows * n];
+                        for row in values.chunks_mut(n) {
+                            let mut left = k;
+                            for j in 0..n {
+                                if random.below(n - j) < left {
+                                    row[j] = 3.0;
+                                    left -= 1;
+                                }
+                            }
+                        }
+                        let x: Vec<u64> = values.iter().map(|&value| encode(dtype, value)).collect();
+                        let case = Case {
+                            level,
+                            op: Op::Softmax,
+                            dtype,
+                            rows,
+                            n,
+                            x: &x,
+                            mask: None,
+                            temperature: Heat::One(1.0),
+                        };
+                        let found = Layout::packed(rows, n, dtype.size()).run(&case);
+                        for (j, (&value, &p)) in values.iter().zip(&found).enumerate() {
+                            let share = if value == 3.0 { 1.0 / k as f64 } else { 0.0 };
+                            assert_eq!(
+                                decode(dtype, p),
+                                decode(dtype, encode(dtype, share)),
+                                "{dtype:?} at {}: element {} of row {} of {rows}x{n}, {k} maxima",
+                                level.name(),
+                                j % n,
+                                j / n
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn threads_change_no_bit() {
     static SHAPES: [(usize, usize); 6] = [
