@@ -298,6 +298,7 @@ fn avx2_and_avx512_have_the_same_bits() {
 }
 
 /// Equal maxima are counted, not added: each of k has the probability 1 / k to the last bit, wherever in a row they are.
+/// (At the portable level, which has no fused multiply-add, to one epsilon.)
 #[test]
 fn maxima_are_counted_wherever_they_are() {
     let mut random = Random(1);
@@ -336,10 +337,16 @@ fn maxima_are_counted_wherever_they_are() {
                         let found = Layout::packed(rows, n, dtype.size()).run(&case);
                         for (j, (&value, &p)) in values.iter().zip(&found).enumerate() {
                             let share = if value == 3.0 { 1.0 / k as f64 } else { 0.0 };
-                            assert_eq!(
-                                decode(dtype, p),
-                                decode(dtype, encode(dtype, share)),
-                                "{dtype:?} at {}: element {} of row {} of {rows}x{n}, {k} maxima",
+                            let (found, right) = (decode(dtype, p), decode(dtype, encode(dtype, share)));
+                            let epsilon = if dtype == Dtype::F32 {
+                                f64::from(f32::EPSILON)
+                            } else {
+                                f64::EPSILON
+                            };
+                            let allowed = if level == Level::Portable { share * epsilon } else { 0.0 };
+                            assert!(
+                                (found - right).abs() <= allowed,
+                                "{dtype:?} at {}: element {} of row {} of {rows}x{n}, {k} maxima: {found:e}, not {right:e}",
                                 level.name(),
                                 j % n,
                                 j / n

@@ -247,7 +247,7 @@ pub(crate) trait Tally<S: Simd<T>, T: Float> {
         group: usize,
         vector: usize,
     ) -> Vector<S, T>;
-    /// These groups wait no longer, and each of them was complete.
+    /// These groups wait no longer. (A vector that never came holds no peak; a group that comes again is complete.)
     fn settle(&mut self, groups: Range<usize>);
     /// The number of peaks, after all was settled.
     fn total(&self) -> f64;
