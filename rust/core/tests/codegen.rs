@@ -32,6 +32,7 @@ const NEVER_RETURN: &[&str] = &[
 /// What a loop over rows, or over the blocks of one, may call (the compiler may unroll all that is inside of it, and then it looks like a hot one).
 const ONCE_A_ROW: &[&str] = &[
     "drive::pack::write_value",
+    "drive::plan::at",
     "drive::long::refined",
     "drive::stage::classify",
     "drive::stage::given",
