@@ -112,7 +112,9 @@ def test_chart_is_of_its_run(name, tmp_path):
     """Each committed chart shows the committed run: no number in it was made up or left from another."""
     svg = tmp_path / "speed.svg"
     drawn = ROOT / "docs" / f"{name}.svg"
-    subprocess.run([sys.executable, BENCHES / "chart.py", drawn.with_suffix(".json"), svg], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, BENCHES / "chart.py", drawn.with_suffix(".json"), svg], check=True, capture_output=True
+    )
     assert texts(drawn) == texts(svg), f"{drawn.name} is old: make chart, or python benches/chart.py"
 
 
