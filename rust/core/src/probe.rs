@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::math::exp::{Base, Depth, Exp};
 use crate::math::log::log1p;
+use crate::row::along;
 use crate::simd::{Float, Isa, Kernel, Level, Simd, Supported, Vector, with_default_mode};
 use crate::{Error, NoControl, parallel};
 
@@ -42,6 +43,14 @@ macro_rules! probe {
 probe!(exp_f32, log1p_f32, f32);
 probe!(exp_f64, log1p_f64, f64);
 
+/// The largest element of a row; NaN is passed over.
+///
+/// # Errors
+/// [`Error::Environment`] if this CPU does not have the level.
+pub fn max_f32(level: Level, row: &[f32]) -> Result<f32, Error> {
+    supported(level).map(|level| level.dispatch(MaxOf(row)))
+}
+
 /// How often this thread has entered code that is compiled for the level.
 pub fn entered(level: Level) -> u64 {
     crate::simd::entered(level)
@@ -71,6 +80,18 @@ impl<T: Float> Kernel<T> for ExpOf<'_, T> {
             }
         }
         exp.octaves.lane(0).to_f64()
+    }
+}
+
+struct MaxOf<'a, T>(&'a [T]);
+
+impl<T: Float> Kernel<T> for MaxOf<'_, T> {
+    type Out = T;
+    type Home = Self;
+    #[inline(always)]
+    fn run<S: Isa + Simd<T>>(self, s: S) -> T {
+        // SAFETY: the elements of the slice.
+        unsafe { along::max(s, self.0.as_ptr(), self.0.len()) }
     }
 }
 

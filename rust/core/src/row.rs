@@ -287,7 +287,8 @@ pub(crate) mod along {
         // SAFETY: every access ends at or before n.
         unsafe {
             if S::ALIGNS && n >= 2 * GROUP * lanes {
-                m[0] = Vector::load(s, x);
+                // (In this order a NaN is passed over.)
+                m[0] = Vector::load(s, x).max(m[0]);
                 j = to_line(x);
             }
             while j + GROUP * lanes <= n {

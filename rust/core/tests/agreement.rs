@@ -297,6 +297,33 @@ fn avx2_and_avx512_have_the_same_bits() {
     }
 }
 
+/// A NaN anywhere hides no other element, wherever the row begins: the maximum says how a row is computed.
+#[test]
+fn the_maximum_passes_over_nan() {
+    let mut memory = vec![0.0_f32; 400];
+    for level in Level::all_supported() {
+        for start in 0..16 {
+            for n in [1, 15, 16, 17, 64, 127, 128, 129, 200, 300] {
+                for nan in 0..n.min(40) {
+                    for peak in (0..n).filter(|&peak| peak != nan) {
+                        memory.fill(0.0);
+                        memory[start + nan] = f32::NAN;
+                        memory[start + peak] = 7.0;
+                        let found = softmax_core::probe::max_f32(level, &memory[start..start + n]);
+                        let found = found.expect("the CPU has the level");
+                        assert_eq!(
+                            found,
+                            7.0,
+                            "{}: NaN at {nan}, the maximum at {peak} of {n}, {start} from the start",
+                            level.name()
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// Equal maxima are counted, not added: each of k has the probability 1 / k to the last bit, wherever in a row they are.
 /// (At the portable level, which has no fused multiply-add, to one epsilon.)
 #[test]

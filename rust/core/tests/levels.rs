@@ -21,7 +21,9 @@ fn levels_by_the_system() -> Option<Vec<String>> {
         ("avx2", &["avx2", "fma", "f16c"]),
         (
             "avx512",
-            &["avx512f", "avx512bw", "avx512dq", "avx512vl", "avx2", "fma", "f16c"],
+            &[
+                "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx2", "fma", "f16c", "popcnt",
+            ],
         ),
         ("neon", &["asimd"]),
     ];

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::{GROUP, HELD, Isa, Level, Simd, Tally, Vector, memory, methods};
 
-/// Proof that the CPU has AVX-512 F, BW, DQ and VL, FMA and F16C.
+/// Proof that the CPU has AVX-512 F, BW, DQ and VL, AVX2, FMA, F16C and POPCNT.
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512(());
 
