@@ -8,6 +8,7 @@ use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
+use super::details::Details;
 use super::plan::{Place, Plan};
 use super::stage::{Access, Found, Known, Stage, SumsOf};
 use super::{Call, Move, pack};
@@ -18,8 +19,9 @@ use crate::problem::Array;
 use crate::row::{SUMS, Source, Sum, To, add_lanes, along};
 use crate::simd::{Float, Isa, Lanes, Level, Simd, Vector};
 
-/// Input of a batch: with as much output, a second row where there is one, and what is fetched for the next batch, it fits
-/// the first-level cache. (The faster the vectors, the more there is to gain from what the rows of a batch share.)
+/// Input of a batch: with a second row and the result it fits a first-level cache of 32 KiB. (The faster the vectors, the
+/// more there is to gain from what the rows of a batch share. With what is fetched for the next batch, log_softmax at
+/// AVX-512 takes 48 KiB; the caches that this was measured on have as much.)
 pub(super) const fn batch_bytes<O: RowOp>(level: Level, near: bool) -> usize {
     let large = !O::SECOND && (near || !matches!(O::FROM, From::Exp));
     match level {
@@ -47,6 +49,8 @@ struct Batch<'a, T> {
     start: usize,
     count: usize,
     rows: [MaybeUninit<Row<T>>; 16],
+    /// A bit for each row, set if it takes no part.
+    skipped: u32,
     maxima: Lanes<T>,
     /// What was picked of each row.
     picked: Lanes<T>,
@@ -78,6 +82,15 @@ impl<T: Stored> Access<T> for Batch<'_, T> {
     fn number(&self, l: usize) -> isize {
         self.plan.number(self.start + l)
     }
+    // (Kept, and not told from the number: that may take a division for each axis.)
+    #[inline(always)]
+    fn skips(&self, _: &Details<'_>, l: usize) -> bool {
+        self.skipped >> l & 1 == 1
+    }
+    #[inline(always)]
+    fn any_skips(&self, _: &Details<'_>, _: usize) -> bool {
+        self.skipped != 0
+    }
     unsafe fn move_row(&mut self, l: usize, by: Move<T>) {
         let row = self.row_mut(l);
         let (x, e) = (row.x, row.e);
@@ -108,9 +121,9 @@ pub(super) unsafe fn batches<S: Isa + Simd<T>, T: Stored, O: RowOp>(
 ) {
     let plan = &call.plan;
     let end = plan.rows.min(units.end * size);
-    // The next batch is fetched into the cache, and the places of its results, while exponentials are computed: that takes
-    // longest, and more at once than the processor keeps in mind would have to wait. (A saved result is hardly computed with: what
-    // lies in a cache comes as fast without, and the fetching costs a fifth.)
+    // The next batch is fetched into the cache, and the places of its results, amid the first sums: with exponentials they
+    // take longest, and of more at once than the processor keeps in mind it would wait for some. (A saved result is hardly
+    // computed with: what lies in a cache comes as fast without, and the fetching costs a fifth.)
     let step = plan.row(size).minus(plan.row(0));
     let fetches = (O::SCORES || call.far) && !call.near;
     let ahead = Place {
@@ -153,6 +166,7 @@ impl<'a, T: Stored> Batch<'a, T> {
             start: 0,
             count: 0,
             rows: [MaybeUninit::uninit(); 16],
+            skipped: 0,
             maxima: Lanes([<T as Float>::ZERO; 16]),
             picked: Lanes([<T as Float>::ZERO; 16]),
             picks_scores: O::PICK == Pick::Class,
@@ -231,6 +245,7 @@ unsafe fn open<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     let n = plan.n;
     batch.start = rows.start;
     batch.count = rows.len();
+    batch.skipped = 0;
     let first_second = scratch.wrapping_add(call.rows_scratch_second(rows.len()));
     // SAFETY: rows of the problem, or of the scratch.
     unsafe {
@@ -276,6 +291,7 @@ unsafe fn open<S: Isa + Simd<T>, T: Stored, O: RowOp>(
                 position: NOWHERE,
             });
             if skips {
+                batch.skipped |= 1 << i;
                 batch.maxima.0[i] = T::ZERO;
                 batch.picked.0[i] = T::ZERO;
             } else if O::SCORES {

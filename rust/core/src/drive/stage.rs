@@ -512,6 +512,10 @@ unsafe fn classify<T: Stored, O: RowOp>(
     };
     let of = &mut rows.temperatures;
     for l in 0..count {
+        if access.skips(call.plan.details, l) {
+            // What there is of it need not have been brought.
+            continue;
+        }
         let m = maxima.0[l];
         rows.pivots.0[l] = m;
         of.true_ones.0[l] = call.plan.temperature(access.place(l));

@@ -1,4 +1,4 @@
-//! AVX-512 (F, BW, DQ, VL): a virtual vector is one register.
+//! AVX-512 (F, BW, DQ, VL, and POPCNT): a virtual vector is one register.
 
 use std::arch::x86_64::*;
 use std::ops::Range;

@@ -24,7 +24,7 @@ pub enum Level {
     Portable,
     /// AVX2 with FMA and F16C.
     Avx2,
-    /// AVX-512 F, BW, DQ, VL.
+    /// AVX-512 F, BW, DQ, VL, with AVX2, FMA, F16C and POPCNT.
     Avx512,
     /// NEON with fused multiply-add: every AArch64 has it.
     Neon,
