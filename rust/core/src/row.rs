@@ -173,6 +173,18 @@ pub(crate) struct Source<T> {
 }
 
 impl<T: Float> Source<T> {
+    /// Nothing is asked for meanwhile.
+    #[inline(always)]
+    pub(crate) fn of(x: *const T, b: *const T) -> Self {
+        Self {
+            x,
+            b,
+            next_x: std::ptr::null(),
+            next_b: std::ptr::null(),
+            next_y: std::ptr::null(),
+        }
+    }
+
     /// Asks for the lines of the group at `j` (in one place, for a branch amid the arithmetic would keep the compiler from
     /// mixing vectors).
     #[inline(always)]
@@ -559,15 +571,15 @@ pub(crate) mod along {
     pub(crate) unsafe fn map<S: Isa + Simd<T>, T: Float, F: Map<S, T>>(
         s: S,
         f: F,
-        rows: (*const T, *const T),
+        from: Source<T>,
         to: To<T>,
         n: usize,
     ) {
         // SAFETY: the caller's promise.
         unsafe {
             match to {
-                To::Cache(y) => store(s, f, rows, y, n),
-                To::Memory(y, again) => stream(s, f, rows, y, again, n),
+                To::Cache(y) => store(s, f, from, y, n),
+                To::Memory(y, again) => stream(s, f, from, y, again, n),
             }
         }
     }
@@ -577,21 +589,8 @@ pub(crate) mod along {
     /// # Safety
     /// As for [`map`].
     #[inline(always)]
-    unsafe fn store<S: Isa + Simd<T>, T: Float, F: Map<S, T>>(
-        s: S,
-        f: F,
-        (x, b): (*const T, *const T),
-        y: *mut T,
-        n: usize,
-    ) {
+    unsafe fn store<S: Isa + Simd<T>, T: Float, F: Map<S, T>>(s: S, f: F, from: Source<T>, y: *mut T, n: usize) {
         let lanes = T::LANES;
-        let from = Source {
-            x,
-            b,
-            next_x: x,
-            next_b: b,
-            next_y: x,
-        };
         let mut j = 0;
         // SAFETY: every access ends at or before n.
         unsafe {
@@ -601,6 +600,7 @@ pub(crate) mod along {
                 f.apply(v, b).store_partial(y, j);
             }
             while j + GROUP * lanes <= n {
+                from.prefetch(s, j, F::SECOND);
                 let mut v = [[Vector::zero(s); 2]; GROUP];
                 for i in 0..GROUP {
                     v[i] = from.load(s, j + i * lanes, F::SECOND);
@@ -632,18 +632,11 @@ pub(crate) mod along {
     unsafe fn stream<S: Isa + Simd<T>, T: Float, F: Map<S, T>>(
         s: S,
         f: F,
-        (x, b): (*const T, *const T),
+        from: Source<T>,
         y: *mut T,
         again: usize,
         n: usize,
     ) {
-        let from = Source {
-            x,
-            b,
-            next_x: x,
-            next_b: b,
-            next_y: x,
-        };
         let lanes = T::LANES;
         let head = n.min(to_line(y));
         let mut j = head;

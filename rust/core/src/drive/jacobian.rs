@@ -9,7 +9,7 @@ use super::{Call, pack};
 use crate::element::Stored;
 use crate::ops::Probabilities;
 use crate::problem::{Control, Error};
-use crate::row::{Map, To, along};
+use crate::row::{Map, Source, To, along};
 use crate::simd::{Float, Isa, Kernel, Simd, Vector};
 
 /// All rows.
@@ -91,7 +91,7 @@ unsafe fn row<S: Isa + Simd<T>, T: Stored>(
                         },
                         inverse: row.inverse,
                     };
-                    along::map(s, scale, (scratch, scratch), To::Cache(line), n);
+                    along::map(s, scale, Source::of(scratch, scratch), To::Cache(line), n);
                     // 1 - p_i, at the maximum without the difference.
                     let (one, p) = (Vector::splat(s, T::ONE), Vector::splat(s, p));
                     let rest = if i == row.peak { row.tail } else { one - p };

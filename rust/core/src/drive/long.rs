@@ -812,10 +812,19 @@ pub(super) unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp>(
                 } else {
                     To::Cache(y)
                 };
+                // The places of the next results are asked for where three arrays come and go: a fifth faster, measured.
+                // With two, the processor foresees them, and the asking costs as much in log_softmax.
+                let from = Source {
+                    next_y: if O::SCORES {
+                        std::ptr::null()
+                    } else {
+                        y.wrapping_add(len)
+                    },
+                    ..Source::of(if O::FROM == From::Second { b } else { x }, b)
+                };
                 match O::FROM {
-                    From::Exp => along::map(s, ExpFinish { exp: &exp, finish }, (x, b), to, len),
-                    From::Second => along::map(s, finish, (b, b), to, len),
-                    _ => along::map(s, finish, (x, b), to, len),
+                    From::Exp => along::map(s, ExpFinish { exp: &exp, finish }, from, to, len),
+                    _ => along::map(s, finish, from, to, len),
                 }
                 if let Some(k) = O::FIX
                     && (start..start + len).contains(&long.position)
@@ -876,13 +885,7 @@ impl<T: Stored, O: RowOp> Kernel<T> for Refine<'_, '_, T, O> {
                 if n > BLOCK {
                     widened(s, call, place, start, len, scratch);
                 }
-                let from = Source {
-                    x: scratch.cast_const(),
-                    b: std::ptr::null(),
-                    next_x: scratch.cast_const(),
-                    next_b: std::ptr::null(),
-                    next_y: std::ptr::null(),
-                };
+                let from = Source::of(scratch.cast_const(), std::ptr::null());
                 state = state.merge::<f64>(sum_block(s, &unit, m, f, from, len));
             }
             T::from_f64(call.op.row::<_, f64>(&state.stats::<_, f64>(s))[0].lane(0))

@@ -17,7 +17,7 @@ use crate::element::{Element, Stored, Visitor};
 use crate::math::exp::Exp;
 use crate::ops::{ExpFinish, Finish, From, Pick, RowOp, Sums};
 use crate::problem::Dtype;
-use crate::row::{Map, SUMS, To, across, along};
+use crate::row::{Map, SUMS, Source, To, across, along};
 use crate::simd::{Float, Isa, Kernel, Lanes, Level, Simd, Vector};
 
 /// Rows up to so many bytes go into panels, which may depend on whether they come from memory (`far`): there nothing is left over at a row's
@@ -485,7 +485,15 @@ impl<T: Float> Kernel<T> for Stream<T> {
     #[inline(always)]
     fn run<S: Isa + Simd<T>>(self, s: S) {
         // SAFETY: see the struct.
-        unsafe { along::map(s, Same, (self.from, self.from), To::Memory(self.to, NOWHERE), self.n) };
+        unsafe {
+            along::map(
+                s,
+                Same,
+                Source::of(self.from, self.from),
+                To::Memory(self.to, NOWHERE),
+                self.n,
+            )
+        };
     }
 }
 
@@ -893,7 +901,7 @@ impl<T: Stored> FromPanels<T> {
                     Vector::load(s, self.panels.add((k * self.n + j) * T::LANES)).store(line.add(k * T::LANES));
                 }
                 let to = self.to.offset(self.step.wrapping_mul(j as isize)).cast::<T>();
-                along::map(s, Same, (line, line), To::Memory(to, NOWHERE), self.count);
+                along::map(s, Same, Source::of(line, line), To::Memory(to, NOWHERE), self.count);
             }
         }
         s.fence();

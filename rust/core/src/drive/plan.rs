@@ -217,15 +217,6 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// The row after row `r`, which is at `place`.
-    #[inline(always)]
-    pub(crate) fn next_row(&self, place: Place, r: usize) -> Place {
-        match self.only {
-            Some(step) => place.plus(step, 1),
-            None => at(self.kept(), r + 1),
-        }
-    }
-
     /// The number of row `r` in C order of the kept axes.
     #[inline(always)]
     pub(crate) fn number(&self, r: usize) -> isize {

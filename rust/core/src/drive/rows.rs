@@ -249,11 +249,8 @@ unsafe fn open<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     let first_second = scratch.wrapping_add(call.rows_scratch_second(rows.len()));
     // SAFETY: rows of the problem, or of the scratch.
     unsafe {
-        let mut place = plan.row(rows.start);
         for (i, r) in rows.enumerate() {
-            if i > 0 {
-                place = plan.next_row(place, r - 1);
-            }
+            let place = plan.row(r);
             let row = scratch.wrapping_add(i * n);
             let y = if call.out_in_place && O::FROM != From::Nothing {
                 plan.problem.out.ptr.offset(place.out).cast()
@@ -463,10 +460,10 @@ unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp>(
                     To::Cache(y)
                 };
                 match O::FROM {
-                    From::Exp if O::SCORES => along::map(s, finish, (e.cast_const(), b), to, n),
-                    From::Exp => along::map(s, ExpFinish { exp: &exp, finish }, (x, b), to, n),
-                    From::Second => along::map(s, finish, (b, b), to, n),
-                    _ => along::map(s, finish, (x, b), to, n),
+                    From::Exp if O::SCORES => along::map(s, finish, Source::of(e.cast_const(), b), to, n),
+                    From::Exp => along::map(s, ExpFinish { exp: &exp, finish }, Source::of(x, b), to, n),
+                    From::Second => along::map(s, finish, Source::of(b, b), to, n),
+                    _ => along::map(s, finish, Source::of(x, b), to, n),
                 }
                 if let Some(k) = O::FIX
                     && batch.row(i).position != NOWHERE
@@ -529,7 +526,7 @@ pub(super) unsafe fn probabilities<S: Isa + Simd<T>, T: Stored>(
             op: call.op,
             params: &p,
         };
-        along::map(s, finish, (scratch, scratch), To::Cache(scratch), n);
+        along::map(s, finish, Source::of(scratch, scratch), To::Cache(scratch), n);
         Some(JacobianRow {
             peak,
             tail: p[2],
