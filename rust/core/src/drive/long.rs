@@ -291,7 +291,7 @@ unsafe fn row<T: Stored, O: RowOp>(call: &Call<'_, T, O>, place: Place, control:
         long.doubtful = (O::SUMS > 0 || O::FIX.is_some() || call.given) && !finite;
         if O::REFINED && !wants_losses && long.state.max.is_finite() && cancels(long.state.max, params[0], params[1]) {
             // The same passes in float64, on as many threads and as easily interrupted.
-            let wide = Call::<f64, O>::of(call.level, call.plan.again(), call.op);
+            let wide = Call::<f64, O>::new(call.level, call.plan, call.op);
             let wide_long = measure_row(&wide, place, control)?;
             let stats = wide_long.stats::<_, O>(crate::simd::plain(), &wide);
             params[0] = T::from_f64(call.op.row::<_, f64>(&stats)[0].lane(0));
@@ -358,7 +358,7 @@ unsafe fn measure_row<T: Stored, O: RowOp>(
         if O::PICK == Pick::Peak {
             let peak = peak_all(call, &mut long, control)?;
             long.position = peak.position;
-            long.picked = pack::second_at(&call.plan, place, peak.position);
+            long.picked = pack::second_at(call.plan, place, peak.position);
             if !peak.max.is_finite() {
                 long.state.max = peak.max.to_f64();
                 return Ok(long);
@@ -368,7 +368,7 @@ unsafe fn measure_row<T: Stored, O: RowOp>(
             && let Some(class) = call.plan.details.class(place.row)
         {
             long.position = class;
-            long.picked = pack::score_at(&call.plan, place, class);
+            long.picked = pack::score_at(call.plan, place, class);
         }
         let mut state = measure_all(call, &mut long, control)?;
         if long.known.is_none() && state.max.is_finite() {
@@ -423,13 +423,13 @@ unsafe fn measure_saved<T: Stored, O: RowOp>(
 ) -> Result<(), Error> {
     // SAFETY: the caller's promise.
     unsafe {
-        long.picked = pack::second_at(&call.plan, long.place, 0);
+        long.picked = pack::second_at(call.plan, long.place, 0);
         let mut state = measure_all(call, long, control)?;
         let max = state.largest;
         if max > O::SATURATED {
             let peak = peak_all(call, long, control)?;
             long.position = peak.position;
-            long.picked = pack::second_at(&call.plan, long.place, peak.position);
+            long.picked = pack::second_at(call.plan, long.place, peak.position);
             long.known = Some(Known {
                 pivot: peak.max,
                 moved: None,
@@ -590,7 +590,7 @@ unsafe fn block<S: Isa + Simd<T>, T: Stored, O: RowOp>(
                 .cast_const()
                 .add(start)
         } else {
-            pack::pack(s, &call.plan, long.place, start, len, scratch);
+            pack::pack(s, call.plan, long.place, start, len, scratch);
             scratch.cast_const()
         };
         if let Some(Known { moved: Some(by), .. }) = long.known {
@@ -620,10 +620,10 @@ unsafe fn second_block<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     // SAFETY: the caller's promise.
     unsafe {
         if call.second_in_place {
-            let row = second_of(&call.plan).ptr.offset(long.place.second).cast::<T>();
+            let row = second_of(call.plan).ptr.offset(long.place.second).cast::<T>();
             return row.cast_const().add(start);
         }
-        pack::pack_second(s, &call.plan, long.place, start, len, scratch);
+        pack::pack_second(s, call.plan, long.place, start, len, scratch);
     }
     scratch
 }
@@ -786,7 +786,7 @@ pub(super) unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp>(
             } else {
                 degenerate(call, long.place, T::from_f64(max))
             };
-            pack::write_values(s, &call.plan, long.place, 0, &mut [value]);
+            pack::write_values(s, call.plan, long.place, 0, &mut [value]);
             return;
         }
         let exp = Exp::new(s, &long.base, Vector::splat(s, long.pivot::<O>()), O::DEPTH);
@@ -841,7 +841,7 @@ pub(super) unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp>(
                 fill(y, len, T::NAN);
             }
             if !call.out_in_place {
-                pack::unpack(s, &call.plan, long.place, start, len, y, T::from_f64(O::MASKED));
+                pack::unpack(s, call.plan, long.place, start, len, y, T::from_f64(O::MASKED));
             }
         }
     }
@@ -920,7 +920,7 @@ unsafe fn widened<S: Isa + Simd<T>, T: Stored, O: RowOp>(
                 .add(start)
         } else {
             let half = to.add(BLOCK / 2).cast::<T>();
-            pack::pack(s, &call.plan, place, start, len, half);
+            pack::pack(s, call.plan, place, start, len, half);
             half.cast_const()
         };
         for j in (0..len).step_by(T::LANES) {

@@ -128,12 +128,16 @@ impl<T: Stored> OpVisitor for Run<'_, T> {
     type Out = Result<(), Error>;
     #[inline(always)]
     fn visit<O: RowOp>(self, op: O) -> Self::Out {
+        let mut plan = Plan::unsorted::<O>(self.problem, self.details);
+        plan.sort();
         // SAFETY: `run` was called with a valid problem.
-        unsafe { Call::<T, O>::new(self.level, self.problem, self.details, op).run(self.control) }
+        unsafe { Call::<T, O>::new(self.level, &plan, op).run(self.control) }
     }
     #[inline(always)]
     fn jacobian(self, softmax: bool) -> Self::Out {
-        let mut call = Call::<T, _>::new(self.level, self.problem, self.details, ops::Probabilities);
+        let mut plan = Plan::unsorted::<ops::Probabilities>(self.problem, self.details);
+        plan.sort();
+        let mut call = Call::<T, _>::new(self.level, &plan, ops::Probabilities);
         // Probabilities stay in scratch.
         call.out_in_place = false;
         call.streams = false;
@@ -145,7 +149,7 @@ impl<T: Stored> OpVisitor for Run<'_, T> {
 /// What all regimes know of a call.
 struct Call<'a, T, O> {
     level: Supported,
-    plan: Plan<'a>,
+    plan: &'a Plan<'a>,
     op: O,
     /// The constants of the one temperature, if there is one.
     base: Option<Base<T>>,
@@ -180,12 +184,7 @@ enum Regime {
 
 impl<'a, T: Stored, O: RowOp> Call<'a, T, O> {
     #[inline]
-    fn new(level: Supported, problem: &'a Problem<'a>, details: &'a Details<'a>, op: O) -> Self {
-        Self::of(level, Plan::new::<O>(problem, details), op)
-    }
-
-    #[inline]
-    fn of(level: Supported, plan: Plan<'a>, op: O) -> Self {
+    fn new(level: Supported, plan: &'a Plan<'a>, op: O) -> Self {
         let (problem, details) = (plan.problem, plan.details);
         let unit = Base::new(1.0);
         let base = match problem.temperature {
@@ -246,7 +245,7 @@ impl<'a, T: Stored, O: RowOp> Call<'a, T, O> {
 
     #[inline]
     unsafe fn run(&self, control: &dyn Control) -> Result<(), Error> {
-        let Plan { rows, n, .. } = self.plan;
+        let Plan { rows, n, .. } = *self.plan;
         if rows == 0 || n == 0 && O::FROM != From::Nothing {
             return Ok(());
         }
@@ -557,6 +556,7 @@ thread_local! {
 }
 
 impl Scratch {
+    #[inline(always)]
     fn take(bytes: usize) -> Result<Self, Error> {
         // Taken out, so that a call from within a call (a signal handler) finds none and gets its own.
         let mut buffer = KEPT.take();

@@ -378,7 +378,7 @@ pub(super) unsafe fn rows<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     unit: usize,
     scratch: *mut T,
 ) {
-    let plan = &call.plan;
+    let plan = call.plan;
     let n = plan.n;
     let start = unit * T::LANES;
     let count = T::LANES.min(plan.rows - start);
@@ -721,7 +721,7 @@ pub(super) unsafe fn tile<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     unit: usize,
     scratch: *mut T,
 ) {
-    let plan = &call.plan;
+    let plan = call.plan;
     let n = plan.n;
     let width = panels * T::LANES;
     let tiles = inner.div_ceil(width);

@@ -1,7 +1,5 @@
 //! Where the rows of a problem are, and which regime goes over them.
 
-use std::borrow::Cow;
-
 use super::details::Details;
 use crate::element::Stored;
 use crate::ops::{From, RowOp};
@@ -60,12 +58,14 @@ impl Place {
 pub(crate) struct Plan<'a> {
     pub(crate) problem: &'a Problem<'a>,
     pub(crate) details: &'a Details<'a>,
+    /// Whether results are numbers of rows.
+    reduces: bool,
     /// What `x` is where the mask is false.
     pub(crate) blank: f64,
     /// Whether the second array, where the mask is false, is its first element that takes part.
     pub(crate) extends_second: bool,
     /// Kept axes, then reduced axes: no axis of length 1, none that could be joined with its neighbour.
-    axes: Axes<'a>,
+    axes: Axes,
     kept: usize,
     /// The step from row to row, if it is always the same.
     only: Option<Place>,
@@ -78,14 +78,14 @@ pub(crate) struct Plan<'a> {
 /// Axes of a plan. Two are kept in place: nearly all calls have no more, and asking for memory takes a thirtieth of a
 /// small one.
 #[derive(Debug)]
-enum Axes<'a> {
+enum Axes {
     Few([Axis; FEW], usize),
-    Many(Cow<'a, [Axis]>),
+    Many(Vec<Axis>),
 }
 
 const FEW: usize = 2;
 
-impl Axes<'_> {
+impl Axes {
     #[inline(always)]
     fn all(&self) -> &[Axis] {
         match self {
@@ -96,8 +96,27 @@ impl Axes<'_> {
 }
 
 impl<'a> Plan<'a> {
-    pub(crate) fn new<O: RowOp>(problem: &'a Problem<'a>, details: &'a Details<'a>) -> Self {
-        let reduces = O::FROM == From::Nothing;
+    /// Its axes are still to be sorted out.
+    #[inline(always)]
+    pub(crate) fn unsorted<O: RowOp>(problem: &'a Problem<'a>, details: &'a Details<'a>) -> Self {
+        Self {
+            problem,
+            details,
+            reduces: O::FROM == From::Nothing,
+            blank: O::BLANK,
+            extends_second: O::EXTENDS,
+            axes: Axes::Few([Axis::default(); FEW], 0),
+            kept: 0,
+            only: None,
+            rows: 1,
+            n: 1,
+        }
+    }
+
+    /// Sorts the axes out. (In place: a small call would wait for what it has just written to be copied.)
+    #[inline(never)]
+    pub(crate) fn sort(&mut self) {
+        let (problem, reduces) = (self.problem, self.reduces);
         let axis = |d: usize| {
             let reduced = problem.reduced[d];
             let stride = |a: &Array<'_>| a.strides[d];
@@ -116,13 +135,13 @@ impl<'a> Plan<'a> {
                 },
             }
         };
-        let (mut few, mut many) = ([Axis::default(); FEW], Vec::new());
         let most = problem.shape.iter().filter(|&&len| len != 1).count();
-        let axes = if most <= FEW {
-            &mut few[..]
-        } else {
-            many.resize(most, Axis::default());
-            &mut many[..]
+        if most > FEW {
+            self.axes = Axes::Many(vec![Axis::default(); most]);
+        }
+        let axes = match &mut self.axes {
+            Axes::Few(axes, _) => &mut axes[..],
+            Axes::Many(axes) => &mut axes[..],
         };
         let mut len = 0;
         let mut kept = 0;
@@ -166,36 +185,18 @@ impl<'a> Plan<'a> {
                 }
             }
         }
-        let only = match &axes[..kept] {
+        self.only = match &axes[..kept] {
             [] => Some(Place::default()),
             [axis] => Some(axis.step),
             _ => None,
         };
-        Self {
-            problem,
-            details,
-            blank: O::BLANK,
-            extends_second: O::EXTENDS,
-            axes: if most <= FEW {
-                Axes::Few(few, len)
-            } else {
-                many.truncate(len);
-                Axes::Many(Cow::Owned(many))
-            },
-            kept,
-            only,
-            rows,
-            n,
+        match &mut self.axes {
+            Axes::Few(_, used) => *used = len,
+            Axes::Many(axes) => axes.truncate(len),
         }
-    }
-
-    /// The same plan again, without memory of its own: to make a second call of it where none may be had.
-    pub(crate) fn again(&self) -> Plan<'_> {
-        let axes = match &self.axes {
-            Axes::Few(axes, len) => Axes::Few(*axes, *len),
-            Axes::Many(axes) => Axes::Many(Cow::Borrowed(axes)),
-        };
-        Plan { axes, ..*self }
+        self.kept = kept;
+        self.rows = rows;
+        self.n = n;
     }
 
     #[inline]

@@ -119,7 +119,7 @@ pub(super) unsafe fn batches<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     units: Range<usize>,
     scratch: *mut T,
 ) {
-    let plan = &call.plan;
+    let plan = call.plan;
     let end = plan.rows.min(units.end * size);
     // The next batch is fetched into the cache, and the places of its results, amid the first sums: with exponentials they
     // take longest, and of more at once than the processor keeps in mind it would wait for some. (A saved result is hardly
@@ -241,7 +241,7 @@ unsafe fn open<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     scratch: *mut T,
     batch: &mut Batch<'_, T>,
 ) {
-    let plan = &call.plan;
+    let plan = call.plan;
     let n = plan.n;
     batch.start = rows.start;
     batch.count = rows.len();
@@ -478,7 +478,7 @@ unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp>(
                 }
             }
             if !call.out_in_place {
-                pack::unpack(s, &call.plan, batch.place(i), 0, n, y, T::from_f64(O::MASKED));
+                pack::unpack(s, call.plan, batch.place(i), 0, n, y, T::from_f64(O::MASKED));
             }
         }
     }
@@ -507,7 +507,7 @@ pub(super) unsafe fn probabilities<S: Isa + Simd<T>, T: Stored>(
     scratch: *mut T,
 ) -> Option<JacobianRow<S, T>> {
     let n = call.plan.n;
-    let mut batch = Batch::new::<Probabilities>(&call.plan);
+    let mut batch = Batch::new::<Probabilities>(call.plan);
     // SAFETY: the caller's promise.
     unsafe {
         open(s, call, r..r + 1, scratch, &mut batch);

@@ -1,6 +1,8 @@
 //! Between the passes: up to `LANES` rows, a lane each, from their maxima to the constants of their exponentials, and
 //! from their sums to what the results need. Rows and panels share it.
 
+use std::mem::MaybeUninit;
+
 use super::details::{Details, LossRows, of_row};
 use super::long::Refine;
 use super::plan::Place;
@@ -178,7 +180,8 @@ impl<'c, S: Isa + Simd<T>, T: Stored> Stage<'c, S, T> {
             None
         };
         let mut doubtful = Vector::zero(s);
-        let mut params = [[Vector::zero(s); 6]; 2];
+        // (Zeros would be laid down and copied: a twentieth of a small call.)
+        let mut params = [[MaybeUninit::<Vector<S, f64>>::uninit(); 2]; 6];
         let mut losses = None;
         let mut special = self.temperatures.is_some_and(|temperatures| temperatures.special);
         // For float64 there is but one half.
@@ -259,13 +262,27 @@ impl<'c, S: Isa + Simd<T>, T: Stored> Stage<'c, S, T> {
                         of_rows.square.store(lanes[1].0.as_mut_ptr().add(8 * i));
                     }
                 }
-                params[i] = call.op.row::<S, T>(&stats);
+                let of_rows = call.op.row::<S, T>(&stats);
+                for k in 0..O::PARAMS {
+                    params[k][i].write(of_rows[k]);
+                }
             }
         }
         let mut narrow = [Vector::zero(s); 6];
         let mut large = Vector::zero(s);
         for k in 0..O::PARAMS {
-            narrow[k] = T::from_halves(s, [params[0][k], params[1][k]]);
+            // SAFETY: written, for as many eights of rows as there are.
+            let halves = unsafe {
+                [
+                    params[k][0].assume_init(),
+                    if 8 < count && 8 < T::LANES {
+                        params[k][1].assume_init()
+                    } else {
+                        Vector::zero(s)
+                    },
+                ]
+            };
+            narrow[k] = T::from_halves(s, halves);
             large = large + doubt(narrow[k] * Vector::splat(s, T::from_f64(NEAR_OVERFLOW)));
         }
         let mut known = Known {
@@ -607,10 +624,10 @@ impl<S: Isa + Simd<T>, T: Stored> Known<S, T> {
                 }
             }
             match call.plan.out_step() {
-                Some(step) => pack::write_values(s, &call.plan, access.place(0), step, &mut numbers.0[..count]),
+                Some(step) => pack::write_values(s, call.plan, access.place(0), step, &mut numbers.0[..count]),
                 None => {
                     for l in 0..count {
-                        pack::write_values(s, &call.plan, access.place(l), 0, &mut numbers.0[l..=l]);
+                        pack::write_values(s, call.plan, access.place(l), 0, &mut numbers.0[l..=l]);
                     }
                 }
             }
@@ -650,7 +667,7 @@ impl<S: Isa + Simd<T>, T: Stored> Known<S, T> {
 #[inline(never)]
 pub(super) unsafe fn degenerate<T: Stored, O: RowOp>(call: &Call<'_, T, O>, place: Place, max: T) -> T {
     // SAFETY: the caller's promise.
-    if O::SECOND && unsafe { pack::count(&call.plan, place) } == 0 {
+    if O::SECOND && unsafe { pack::count(call.plan, place) } == 0 {
         return T::ZERO;
     }
     call.op.degenerate(max)
