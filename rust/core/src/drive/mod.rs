@@ -556,6 +556,7 @@ thread_local! {
 }
 
 impl Scratch {
+    // (Inlined: a small call would wait for what this brings to be written before it could be read in other pieces.)
     #[inline(always)]
     fn take(bytes: usize) -> Result<Self, Error> {
         // Taken out, so that a call from within a call (a signal handler) finds none and gets its own.

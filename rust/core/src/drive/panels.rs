@@ -20,14 +20,14 @@ use crate::problem::Dtype;
 use crate::row::{Map, SUMS, Source, To, across, along};
 use crate::simd::{Float, Isa, Kernel, Lanes, Level, Simd, Vector};
 
-/// Rows up to so many bytes go into panels, which may depend on whether they come from memory (`far`): there nothing is left over at a row's
-/// end, and no row's sums wait for themselves. But rows and results have to be transposed (at the portable level, element
-/// by element).
+/// Rows up to so many bytes go into panels; it may depend on whether they come from memory (`far`). In a panel nothing is
+/// left over at a row's end, and no row's sums wait for themselves. But rows and results have to be transposed (at the
+/// portable level, element by element).
 pub(super) const fn short_bytes<O: RowOp>(level: Level, far: bool) -> usize {
     let portable = matches!(level, Level::Portable);
     let vectors = match O::FROM {
-        // The arithmetic of a row takes half the time it takes at AVX2, and to transpose it takes as long; rows are over
-        // before it matters where they come from.
+        // The arithmetic of a row takes half the time it takes at AVX2, and to transpose it takes as long. (One
+        // limit for rows from a cache and from memory: what two would gain has not been measured.)
         _ if matches!(level, Level::Avx512) => match O::FROM {
             From::Nothing => 28,
             _ if O::SCORES && O::SECOND => 22,

@@ -271,7 +271,7 @@ impl<'c, S: Isa + Simd<T>, T: Stored> Stage<'c, S, T> {
         let mut narrow = [Vector::zero(s); 6];
         let mut large = Vector::zero(s);
         for k in 0..O::PARAMS {
-            // SAFETY: written, for as many eights of rows as there are.
+            // SAFETY: written, for as many eights of rows as there are; there is a row at least.
             let halves = unsafe {
                 [
                     params[k][0].assume_init(),
