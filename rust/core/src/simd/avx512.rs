@@ -3,6 +3,7 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
+use super::avx2::Avx2;
 use super::{GROUP, HELD, Isa, Level, Simd, Tally, Vector, memory, methods};
 
 /// Proof that the CPU has AVX-512 F, BW, DQ and VL, AVX2, FMA, F16C and POPCNT.
@@ -36,7 +37,9 @@ unsafe impl Simd<f32> for Avx512 {
             _mm512_mask_loadu_ps(_mm512_set1_ps(fill), low_bits(n), p);
         fn store(r: __m512, p: *mut f32) = _mm512_storeu_ps(p, r);
         fn stream(r: __m512, p: *mut f32) = _mm512_stream_ps(p, r);
-        fn store_partial(r: __m512, p: *mut f32, n: usize) = _mm512_mask_storeu_ps(p, low_bits(n), r);
+        // (A load that would read what a mask has spared waits until the store is through: whole halves instead.)
+        fn store_partial(r: __m512, p: *mut f32, n: usize) =
+            Avx2::new().store_partial([_mm512_castps512_ps256(r), _mm512_extractf32x8_ps::<1>(r)], p, n);
         fn load_tile(rows: &[*const f32; 16], columns: &mut [__m512; 4]) = {
             // Block b of register i is row 4 b + i, so that a transpose within blocks puts the rows in order.
             let mut z = [_mm512_setzero_ps(); 4];
@@ -103,7 +106,8 @@ unsafe impl Simd<f64> for Avx512 {
             _mm512_mask_loadu_pd(_mm512_set1_pd(fill), low_bits(n) as u8, p);
         fn store(r: __m512d, p: *mut f64) = _mm512_storeu_pd(p, r);
         fn stream(r: __m512d, p: *mut f64) = _mm512_stream_pd(p, r);
-        fn store_partial(r: __m512d, p: *mut f64, n: usize) = _mm512_mask_storeu_pd(p, low_bits(n) as u8, r);
+        fn store_partial(r: __m512d, p: *mut f64, n: usize) =
+            Avx2::new().store_partial([_mm512_castpd512_pd256(r), _mm512_extractf64x4_pd::<1>(r)], p, n);
         fn load_tile(rows: &[*const f64; 16], columns: &mut [__m512d; 4]) = {
             let mut z = [_mm512_setzero_pd(); 2];
             for i in 0..2 {
