@@ -227,7 +227,7 @@ impl<'a, T: Stored, O: RowOp> Call<'a, T, O> {
                 .min(inner.len.div_ceil(T::LANES));
             return Regime::Columns(panels, inner.len);
         }
-        if (1..=panels::short_bytes::<O>(self.level.level(), self.far) / size_of::<T>()).contains(&n)
+        if (1..=panels::short_bytes::<T, O>(self.level.level(), self.far) / size_of::<T>()).contains(&n)
             && self.plan.rows >= T::LANES / 2
         {
             return Regime::Panels;

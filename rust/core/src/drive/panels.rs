@@ -23,16 +23,18 @@ use crate::simd::{Float, Isa, Kernel, Lanes, Level, Simd, Vector};
 /// Rows up to so many bytes go into panels; it may depend on whether they come from memory (`far`). In a panel nothing is
 /// left over at a row's end, and no row's sums wait for themselves. But rows and results have to be transposed (at the
 /// portable level, element by element).
-pub(super) const fn short_bytes<O: RowOp>(level: Level, far: bool) -> usize {
+pub(super) const fn short_bytes<T: Float, O: RowOp>(level: Level, far: bool) -> usize {
     let portable = matches!(level, Level::Portable);
     let vectors = match O::FROM {
-        // The arithmetic of a row takes half the time it takes at AVX2, and to transpose it takes as long. (One
-        // limit for rows from a cache and from memory: what two would gain has not been measured.)
+        // The arithmetic of a row takes half the time it takes at AVX2, and to transpose it takes as long: of float64,
+        // which is half as many elements, less.
         _ if matches!(level, Level::Avx512) => match O::FROM {
             From::Nothing => 28,
-            _ if O::SCORES && O::SECOND => 22,
-            _ if O::SCORES => 17,
-            _ => 19,
+            _ if O::SCORES && O::SECOND => 19,
+            _ if O::SCORES => 16,
+            _ if T::LANES == 8 => 19,
+            _ if far => 11,
+            _ => 14,
         },
         // The rows of two panels, and what becomes of them, have to fit the first-level cache.
         _ if far && (O::SECOND || O::FIX.is_some() || portable) => 12,
