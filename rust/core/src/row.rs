@@ -159,6 +159,15 @@ pub(crate) trait Map<S: Simd<T>, T: Float>: Copy {
     /// Whether there is a second row.
     const SECOND: bool;
     fn apply(self, v: Vector<S, T>, b: Vector<S, T>) -> Vector<S, T>;
+    /// The same for a group.
+    #[inline(always)]
+    fn apply_group(self, v: [[Vector<S, T>; 2]; GROUP]) -> [Vector<S, T>; GROUP] {
+        let mut results = [v[0][0]; GROUP];
+        for i in 0..GROUP {
+            results[i] = self.apply(v[i][0], v[i][1]);
+        }
+        results
+    }
 }
 
 /// A row and, where the pass wants it, a second one; with each, where the cache lines lie that are asked for meanwhile,
@@ -605,8 +614,9 @@ pub(crate) mod along {
                 for i in 0..GROUP {
                     v[i] = from.load(s, j + i * lanes, F::SECOND);
                 }
+                let results = f.apply_group(v);
                 for i in 0..GROUP {
-                    f.apply(v[i][0], v[i][1]).store(y.add(j + i * lanes));
+                    results[i].store(y.add(j + i * lanes));
                 }
                 j += GROUP * lanes;
             }

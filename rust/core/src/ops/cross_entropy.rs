@@ -10,6 +10,7 @@
 //!
 //! To this comes, where it is asked for, `a L^2` with L the logsumexp, and its gradient `2 a L p_i / T`.
 
+use super::gradual::gradual;
 use super::{Elements, From, Given, Params, Pick, RowOp, Stats};
 use crate::math::log::log1p;
 use crate::row::SUMS;
@@ -71,6 +72,7 @@ impl RowOp for ScaledSoftmax {
     const VANISHES: bool = true;
     const PICK: Pick = Pick::Class;
     const FIX: Option<usize> = Some(2);
+    const GRADUAL: bool = true;
 
     #[inline(always)]
     fn row<S: Isa, T: Float>(self, stats: &Stats<S>) -> Params<Vector<S, f64>> {
@@ -89,7 +91,7 @@ impl RowOp for ScaledSoftmax {
 
     #[inline(always)]
     fn finish<S: Simd<T>, T: Float>(self, p: &Params<Vector<S, T>>, e: Vector<S, T>, _: Vector<S, T>) -> Vector<S, T> {
-        e.mul_add(p[0], e * p[1])
+        gradual(e, p[0], p[1], Self::DEPTH)
     }
 
     #[inline(always)]

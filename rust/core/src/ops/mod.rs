@@ -3,6 +3,7 @@
 
 mod backward;
 mod cross_entropy;
+mod gradual;
 mod log_softmax;
 mod logsumexp;
 mod products;
@@ -10,7 +11,7 @@ mod softmax;
 
 use crate::math::exp::{Base, Depth, Exp};
 use crate::row::{Map, SUMS, Terms};
-use crate::simd::{Float, Isa, Simd, Vector, two_sum};
+use crate::simd::{Float, GROUP, Isa, Simd, Vector, two_sum};
 
 pub(crate) use cross_entropy::Losses;
 pub(crate) use softmax::Probabilities;
@@ -383,6 +384,10 @@ pub(crate) trait RowOp: Copy + Send + Sync + 'static {
         v
     }
 
+    /// Whether `finish` is [`gradual::product`] of the first two parameters: a group then asks but once whether
+    /// there is anything small.
+    const GRADUAL: bool = false;
+
     /// The row's loss and the square of its logsumexp, both times their weights.
     #[inline(always)]
     fn losses<S: Isa>(self, stats: &Stats<S>) -> Losses<Vector<S, f64>> {
@@ -444,6 +449,24 @@ impl<S: Simd<T>, T: Float, O: RowOp> Map<S, T> for Finish<'_, S, T, O> {
     #[inline(always)]
     fn apply(self, v: Vector<S, T>, b: Vector<S, T>) -> Vector<S, T> {
         self.op.finish(self.params, v, b)
+    }
+    #[inline(always)]
+    fn apply_group(self, v: [[Vector<S, T>; 2]; GROUP]) -> [Vector<S, T>; GROUP] {
+        let mut results = [v[0][0]; GROUP];
+        if O::GRADUAL {
+            let [hi, lo, ..] = *self.params;
+            let least = v[0][0].min(v[1][0]).min(v[2][0].min(v[3][0]));
+            if !gradual::is_any_small(least, O::DEPTH) {
+                for i in 0..GROUP {
+                    results[i] = gradual::product(v[i][0], hi, lo);
+                }
+                return results;
+            }
+        }
+        for i in 0..GROUP {
+            results[i] = self.apply(v[i][0], v[i][1]);
+        }
+        results
     }
 }
 

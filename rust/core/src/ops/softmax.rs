@@ -4,6 +4,7 @@
 //! so that only one rounding follows exp's: `e hi + e lo` with one multiply-add. (A division per element is slower by
 //! a fifth and less accurate, for the divisor would be rounded to the type.)
 
+use super::gradual::gradual;
 use super::{From, Params, RowOp, Stats};
 use crate::simd::{Float, Isa, Simd, Vector};
 
@@ -15,6 +16,7 @@ impl RowOp for Softmax {
     const FROM: From = From::Exp;
     const PARAMS: usize = 2;
     const MASKED: f64 = 0.0;
+    const GRADUAL: bool = true;
 
     #[inline(always)]
     fn row<S: Isa, T: Float>(self, stats: &Stats<S>) -> Params<Vector<S, f64>> {
@@ -26,7 +28,7 @@ impl RowOp for Softmax {
 
     #[inline(always)]
     fn finish<S: Simd<T>, T: Float>(self, p: &Params<Vector<S, T>>, e: Vector<S, T>, _: Vector<S, T>) -> Vector<S, T> {
-        e.mul_add(p[0], e * p[1])
+        gradual(e, p[0], p[1], Self::DEPTH)
     }
 }
 
@@ -39,6 +41,7 @@ impl RowOp for Probabilities {
     const PARAMS: usize = 5;
     const MASKED: f64 = 0.0;
     const DERIVES: bool = true;
+    const GRADUAL: bool = true;
 
     #[inline(always)]
     fn row<S: Isa, T: Float>(self, stats: &Stats<S>) -> Params<Vector<S, f64>> {

@@ -138,6 +138,7 @@ unsafe impl Simd<f32> for Avx2 {
         fn mul_add(a: F32, b: F32, c: F32) -> F32 = both!(a, b, c => _mm256_fmadd_ps(a, b, c));
         fn fused_neg_mul_add(a: F32, b: F32, c: F32) -> F32 = both!(a, b, c => _mm256_fnmadd_ps(a, b, c));
         fn max(a: F32, b: F32) -> F32 = both!(a, b => _mm256_max_ps(a, b));
+        fn min(a: F32, b: F32) -> F32 = both!(a, b => _mm256_min_ps(a, b));
         fn equal(a: F32, b: F32) -> F32 = both!(a, b => _mm256_cmp_ps::<_CMP_EQ_OQ>(a, b));
         fn same(a: F32, b: F32) -> F32 =
             both!(a, b => _mm256_castsi256_ps(_mm256_cmpeq_epi32(_mm256_castps_si256(a), _mm256_castps_si256(b))));
@@ -252,6 +253,7 @@ unsafe impl Simd<f64> for Avx2 {
         fn mul_add(a: F64, b: F64, c: F64) -> F64 = both!(a, b, c => _mm256_fmadd_pd(a, b, c));
         fn fused_neg_mul_add(a: F64, b: F64, c: F64) -> F64 = both!(a, b, c => _mm256_fnmadd_pd(a, b, c));
         fn max(a: F64, b: F64) -> F64 = both!(a, b => _mm256_max_pd(a, b));
+        fn min(a: F64, b: F64) -> F64 = both!(a, b => _mm256_min_pd(a, b));
         fn equal(a: F64, b: F64) -> F64 = both!(a, b => _mm256_cmp_pd::<_CMP_EQ_OQ>(a, b));
         fn same(a: F64, b: F64) -> F64 =
             both!(a, b => _mm256_castsi256_pd(_mm256_cmpeq_epi64(_mm256_castpd_si256(a), _mm256_castpd_si256(b))));

@@ -70,6 +70,7 @@ unsafe impl Simd<f32> for Avx512 {
         fn mul_add(a: __m512, b: __m512, c: __m512) -> __m512 = _mm512_fmadd_ps(a, b, c);
         fn fused_neg_mul_add(a: __m512, b: __m512, c: __m512) -> __m512 = _mm512_fnmadd_ps(a, b, c);
         fn max(a: __m512, b: __m512) -> __m512 = _mm512_max_ps(a, b);
+        fn min(a: __m512, b: __m512) -> __m512 = _mm512_min_ps(a, b);
         fn equal(a: __m512, b: __m512) -> __mmask16 = _mm512_cmp_ps_mask::<_CMP_EQ_OQ>(a, b);
         fn same(a: __m512, b: __m512) -> __mmask16 =
             _mm512_cmpeq_epi32_mask(_mm512_castps_si512(a), _mm512_castps_si512(b));
@@ -138,6 +139,7 @@ unsafe impl Simd<f64> for Avx512 {
         fn mul_add(a: __m512d, b: __m512d, c: __m512d) -> __m512d = _mm512_fmadd_pd(a, b, c);
         fn fused_neg_mul_add(a: __m512d, b: __m512d, c: __m512d) -> __m512d = _mm512_fnmadd_pd(a, b, c);
         fn max(a: __m512d, b: __m512d) -> __m512d = _mm512_max_pd(a, b);
+        fn min(a: __m512d, b: __m512d) -> __m512d = _mm512_min_pd(a, b);
         fn equal(a: __m512d, b: __m512d) -> __mmask8 = _mm512_cmp_pd_mask::<_CMP_EQ_OQ>(a, b);
         fn same(a: __m512d, b: __m512d) -> __mmask8 =
             _mm512_cmpeq_epi64_mask(_mm512_castpd_si512(a), _mm512_castpd_si512(b));

@@ -10,6 +10,28 @@ mod sealed {
     impl Sealed for f64 {}
 }
 
+/// Constants for results that may be subnormal: they are computed times a power of two, and put together as integers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Subnormal<T> {
+    /// Its exponent: the product of two numbers with all their digits lies no deeper.
+    pub(crate) octaves: i32,
+    pub(crate) up: T,
+    /// Bits to add to those of a number to divide it by `up`.
+    pub(crate) down: T,
+    /// The least normal number times `up`.
+    pub(crate) normal: T,
+    /// `up` over the least number.
+    pub(crate) units: T,
+    /// 2^(mantissa bits), whose sum with a smaller number holds that, rounded, in its low bits.
+    pub(crate) first: T,
+    /// Bits to add to take away its own.
+    pub(crate) minus_first: T,
+    /// Results times `up` from here on are computed without it.
+    pub(crate) large: T,
+    /// 2^-this is rounded to zero.
+    pub(crate) depth: i32,
+}
+
 /// A type that the kernels compute in.
 pub(crate) trait Float:
     sealed::Sealed + Copy + PartialOrd + Add<Output = Self> + Send + Sync + std::fmt::Debug + 'static
@@ -52,6 +74,9 @@ pub(crate) trait Float:
 
     /// Exponents of what a derivative may be divided by at once; what is beyond is divided by in the end.
     const DIVISORS: [i32; 2];
+
+    /// How subnormal numbers are put together.
+    const SUBNORMAL: Subnormal<Self>;
 
     /// The bits of the mantissa.
     const MANTISSA_MASK: Self;
@@ -195,6 +220,18 @@ impl Float for f32 {
     const TEMPERATURE_LIMIT: f64 = 65536.0;
     const DIVISORS: [i32; 2] = [-100, 34];
 
+    const SUBNORMAL: Subnormal<Self> = Subnormal {
+        octaves: 96,
+        up: Self::from_bits((127 + 64) << 23),
+        down: Self::from_bits((64_u32 << 23).wrapping_neg()),
+        normal: Self::from_bits((64 + 1) << 23),
+        units: Self::from_bits((127 + 149 - 64) << 23),
+        first: Self::from_bits(150 << 23),
+        minus_first: Self::from_bits((150_u32 << 23).wrapping_neg()),
+        large: Self::from_bits((127 + 120) << 23),
+        depth: 151,
+    };
+
     const MANTISSA_MASK: Self = Self::from_bits(0x007f_ffff);
     const SQRT_HALF_OFFSET: Self = Self::from_bits(0x3f80_0000 - 0x3f35_04f3);
     const SQRT_HALF: Self = Self::from_bits(0x3f35_04f3);
@@ -333,6 +370,18 @@ impl Float for f64 {
     const SHIFT_LIMIT: f64 = 7.0e13; // 2^46
     const TEMPERATURE_LIMIT: f64 = 1.0e15;
     const DIVISORS: [i32; 2] = [-900, 700];
+
+    const SUBNORMAL: Subnormal<Self> = Subnormal {
+        octaves: 900,
+        up: Self::from_bits((1023 + 256) << 52),
+        down: Self::from_bits((256_u64 << 52).wrapping_neg()),
+        normal: Self::from_bits((256 + 1) << 52),
+        units: Self::from_bits((1023 + 1074 - 256) << 52),
+        first: Self::from_bits(1075 << 52),
+        minus_first: Self::from_bits((1075_u64 << 52).wrapping_neg()),
+        large: Self::from_bits((1023 + 1000) << 52),
+        depth: 1076,
+    };
 
     const MANTISSA_MASK: Self = Self::from_bits(0x000f_ffff_ffff_ffff);
     const SQRT_HALF_OFFSET: Self = Self::from_bits(0x3ff0_0000_0000_0000 - 0x3fe6_a09e_667f_3bcd);

@@ -114,6 +114,8 @@ pub(crate) unsafe trait Simd<T: Float>: Copy + 'static {
     fn fused_neg_mul_add(self, a: Self::Reg, b: Self::Reg, c: Self::Reg) -> Self::Reg;
     /// The larger; `b` where either is NaN.
     fn max(self, a: Self::Reg, b: Self::Reg) -> Self::Reg;
+    /// The smaller; either where either is NaN.
+    fn min(self, a: Self::Reg, b: Self::Reg) -> Self::Reg;
 
     fn equal(self, a: Self::Reg, b: Self::Reg) -> Self::Mask;
     /// Whether the lane bits are the same.
@@ -392,6 +394,11 @@ impl<S: Simd<T>, T: Float> Vector<S, T> {
     #[inline(always)]
     pub(crate) fn max(self, other: Self) -> Self {
         Self(self.1.max(self.0, other.0), self.1)
+    }
+    /// The smaller; either where either is NaN.
+    #[inline(always)]
+    pub(crate) fn min(self, other: Self) -> Self {
+        Self(self.1.min(self.0, other.0), self.1)
     }
     #[inline(always)]
     pub(crate) fn equal(self, other: Self) -> Mask<S, T> {

@@ -137,6 +137,7 @@ unsafe impl Simd<f32> for Neon {
         fn mul_add(a: F32, b: F32, c: F32) -> F32 = each!(a, b, c => vfmaq_f32(c, a, b));
         fn fused_neg_mul_add(a: F32, b: F32, c: F32) -> F32 = each!(a, b, c => vfmsq_f32(c, a, b));
         fn max(a: F32, b: F32) -> F32 = each!(a, b => larger_f32(a, b));
+        fn min(a: F32, b: F32) -> F32 = each!(a, b => vminq_f32(a, b));
         fn equal(a: F32, b: F32) -> M32 = each!(a, b => vceqq_f32(a, b));
         fn same(a: F32, b: F32) -> M32 =
             each!(a, b => vceqq_u32(vreinterpretq_u32_f32(a), vreinterpretq_u32_f32(b)));
@@ -226,6 +227,7 @@ unsafe impl Simd<f64> for Neon {
         fn mul_add(a: F64, b: F64, c: F64) -> F64 = each!(a, b, c => vfmaq_f64(c, a, b));
         fn fused_neg_mul_add(a: F64, b: F64, c: F64) -> F64 = each!(a, b, c => vfmsq_f64(c, a, b));
         fn max(a: F64, b: F64) -> F64 = each!(a, b => larger_f64(a, b));
+        fn min(a: F64, b: F64) -> F64 = each!(a, b => vminq_f64(a, b));
         fn equal(a: F64, b: F64) -> M64 = each!(a, b => vceqq_f64(a, b));
         fn same(a: F64, b: F64) -> M64 =
             each!(a, b => vceqq_u64(vreinterpretq_u64_f64(a), vreinterpretq_u64_f64(b)));

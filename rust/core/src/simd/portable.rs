@@ -128,6 +128,7 @@ macro_rules! portable {
                 mul(a, b) => a * b;
                 mul_add(a, b, c) => a * b + c;
                 max(a, b) => if a > b { a } else { b };
+                min(a, b) => if a < b { a } else { b };
                 add_bits(a, b) => $float::from_bits(a.to_bits().wrapping_add(b.to_bits()));
                 and_bits(a, b) => $float::from_bits(a.to_bits() & b.to_bits());
                 shift_to_exponent(a) => $float::from_bits(a.to_bits() << $shift);

@@ -1,0 +1,63 @@
+"""Logits so far apart that probabilities are subnormal: another way of multiplying, in any lane, at any length."""
+
+import numpy as np
+import pytest
+
+import softmax_rs
+
+
+def truth(x):
+    """In long double."""
+    e = np.exp(x.astype(np.longdouble) - x.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def units_off(found, expected):
+    """The error in units of the last place; of subnormal numbers in the least number."""
+    size = np.abs(expected).astype(found.dtype)
+    return np.abs(found - expected) / np.maximum(np.spacing(size), np.finfo(found.dtype).smallest_subnormal)
+
+
+# Where the smallest of two rounds to zero, to the least number, to a subnormal number, to a normal one of which the low
+# part of the product is none, and where nothing is small.
+REACHES = {
+    "float32": (-110, -104, -103.6, -103, -95, -88, -87.4, -87, -80, -70, -66.6, -66.4, -60, -44, -20),
+    "float64": (-760, -745.5, -745, -744, -720, -709, -708, -700, -680, -650, -624, -623, -500, -90),
+}
+
+
+@pytest.mark.parametrize("dtype", REACHES)
+@pytest.mark.parametrize("n", [*range(2, 71), 100, 257, 1000])
+def test_one_small_element_in_any_place(dtype, n):
+    """Alone among others that are not small."""
+    places = range(1, n) if n < 71 else (1, 15, 16, 63, 64, n - 2, n - 1)
+    rows = [(k, reach) for k in places for reach in REACHES[dtype]]
+    x = np.zeros((len(rows), n), dtype)
+    x[:, 1:] = np.random.default_rng(n).normal(-3, 1, (1, n - 1))
+    for row, (k, reach) in zip(x, rows, strict=True):
+        row[k] = reach
+    off = units_off(softmax_rs.softmax(x), truth(x))
+    worst = np.unravel_index(off.argmax(), off.shape)
+    assert off[worst] < 2.5, f"{off[worst]:.3f} units off at {worst}: row {x[worst[0]].tolist()}"
+
+
+@pytest.mark.parametrize("dtype", REACHES)
+@pytest.mark.parametrize("spread", [15, 25, 60])
+def test_rows_of_small_elements(dtype, spread):
+    """Probabilities and the gradient of cross entropy, whose factor may be negative."""
+    scale = spread * (8 if dtype == "float64" else 1)
+    x = np.random.default_rng(spread).normal(0, scale, (300, 214)).astype(dtype)
+    p = truth(x)
+    off = units_off(softmax_rs.softmax(x), p)
+    assert off.max() < 2.5, f"{off.max():.3f} units off at {np.unravel_index(off.argmax(), off.shape)}"
+    target = np.arange(300) % 214
+    for weight in (1.0, -3.0, 1e-20, -1e-25):
+        _, gradient = softmax_rs.cross_entropy_with_grad(
+            x, target, sample_weight=np.full(300, abs(weight)), grad_output=np.sign(weight), reduction="sum"
+        )
+        expected = p * np.longdouble(weight)
+        there = np.ones_like(p, bool)
+        np.put_along_axis(there, target[:, None], values=False, axis=1)
+        off = np.where(there, units_off(gradient, expected), 0)
+        assert off.max() < 3.5, f"weight {weight}: {off.max():.3f} units off"
+        assert not ((gradient != 0) & (np.signbit(gradient) != (weight < 0)))[there].any()
