@@ -162,12 +162,18 @@ pub(crate) trait Map<S: Simd<T>, T: Float>: Copy {
     /// The same for a group.
     #[inline(always)]
     fn apply_group(self, v: [[Vector<S, T>; 2]; GROUP]) -> [Vector<S, T>; GROUP] {
-        let mut results = [v[0][0]; GROUP];
-        for i in 0..GROUP {
-            results[i] = self.apply(v[i][0], v[i][1]);
-        }
-        results
+        each(self, v)
     }
+}
+
+/// [`Map::apply`], vector by vector.
+#[inline(always)]
+pub(crate) fn each<S: Simd<T>, T: Float, F: Map<S, T>>(f: F, v: [[Vector<S, T>; 2]; GROUP]) -> [Vector<S, T>; GROUP] {
+    let mut results = [v[0][0]; GROUP];
+    for i in 0..GROUP {
+        results[i] = f.apply(v[i][0], v[i][1]);
+    }
+    results
 }
 
 /// A row and, where the pass wants it, a second one; with each, where the cache lines lie that are asked for meanwhile,

@@ -10,7 +10,6 @@
 //!
 //! To this comes, where it is asked for, `a L^2` with L the logsumexp, and its gradient `2 a L p_i / T`.
 
-use super::gradual::gradual;
 use super::{Elements, From, Given, Params, Pick, RowOp, Stats};
 use crate::math::log::log1p;
 use crate::row::SUMS;
@@ -72,7 +71,7 @@ impl RowOp for ScaledSoftmax {
     const VANISHES: bool = true;
     const PICK: Pick = Pick::Class;
     const FIX: Option<usize> = Some(2);
-    const GRADUAL: bool = true;
+    const SCALES: bool = true;
 
     #[inline(always)]
     fn row<S: Isa, T: Float>(self, stats: &Stats<S>) -> Params<Vector<S, f64>> {
@@ -87,11 +86,6 @@ impl RowOp for ScaledSoftmax {
         let p_less_one = (zero - others).select(is_max, p - one);
         let at_class = (factor * p_less_one + square * p) * stats.inverse_temperature();
         [hi, lo, at_class, zero, zero, zero]
-    }
-
-    #[inline(always)]
-    fn finish<S: Simd<T>, T: Float>(self, p: &Params<Vector<S, T>>, e: Vector<S, T>, _: Vector<S, T>) -> Vector<S, T> {
-        gradual(e, p[0], p[1], Self::DEPTH)
     }
 
     #[inline(always)]

@@ -10,7 +10,7 @@ mod products;
 mod softmax;
 
 use crate::math::exp::{Base, Depth, Exp};
-use crate::row::{Map, SUMS, Terms};
+use crate::row::{Map, SUMS, Terms, each};
 use crate::simd::{Float, GROUP, Isa, Simd, Vector, two_sum};
 
 pub(crate) use cross_entropy::Losses;
@@ -362,7 +362,8 @@ pub(crate) trait RowOp: Copy + Send + Sync + 'static {
     const SATURATED: f64 = 0.0;
     /// The parameter that is the result at the place of what was picked.
     const FIX: Option<usize> = None;
-
+    /// Whether a result is the exponential times the sum of the first two parameters.
+    const SCALES: bool = false;
     /// Whether results are divided by the temperature.
     const DERIVES: bool = false;
     /// Whether a reduction's result may lose digits that float64 keeps: compared are the first two parameters.
@@ -379,14 +380,15 @@ pub(crate) trait RowOp: Copy + Send + Sync + 'static {
 
     /// From an element (or its exponential) and that of the second row to the result. Parameters that `row` gave in
     /// float64 are rounded to `T`: split beforehand ([`Float::split`]) what must not lose by it.
+    #[inline(always)]
     fn finish<S: Simd<T>, T: Float>(self, p: &Params<Vector<S, T>>, v: Vector<S, T>, b: Vector<S, T>) -> Vector<S, T> {
-        let _ = (p, b);
-        v
+        let _ = b;
+        if Self::SCALES {
+            gradual::product(v, p[0], p[1], Self::DEPTH)
+        } else {
+            v
+        }
     }
-
-    /// Whether `finish` is [`gradual::product`] of the first two parameters: a group then asks but once whether
-    /// there is anything small.
-    const GRADUAL: bool = false;
 
     /// The row's loss and the square of its logsumexp, both times their weights.
     #[inline(always)]
@@ -452,21 +454,12 @@ impl<S: Simd<T>, T: Float, O: RowOp> Map<S, T> for Finish<'_, S, T, O> {
     }
     #[inline(always)]
     fn apply_group(self, v: [[Vector<S, T>; 2]; GROUP]) -> [Vector<S, T>; GROUP] {
-        let mut results = [v[0][0]; GROUP];
-        if O::GRADUAL {
+        if O::SCALES {
             let [hi, lo, ..] = *self.params;
-            let least = v[0][0].min(v[1][0]).min(v[2][0].min(v[3][0]));
-            if !gradual::is_any_small(least, O::DEPTH) {
-                for i in 0..GROUP {
-                    results[i] = gradual::product(v[i][0], hi, lo);
-                }
-                return results;
-            }
+            gradual::products(v, hi, lo, O::DEPTH)
+        } else {
+            each(self, v)
         }
-        for i in 0..GROUP {
-            results[i] = self.apply(v[i][0], v[i][1]);
-        }
-        results
     }
 }
 

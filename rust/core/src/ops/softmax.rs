@@ -4,9 +4,8 @@
 //! so that only one rounding follows exp's: `e hi + e lo` with one multiply-add. (A division per element is slower by
 //! a fifth and less accurate, for the divisor would be rounded to the type.)
 
-use super::gradual::gradual;
 use super::{From, Params, RowOp, Stats};
-use crate::simd::{Float, Isa, Simd, Vector};
+use crate::simd::{Float, Isa, Vector};
 
 /// The probabilities.
 #[derive(Clone, Copy, Debug)]
@@ -16,7 +15,7 @@ impl RowOp for Softmax {
     const FROM: From = From::Exp;
     const PARAMS: usize = 2;
     const MASKED: f64 = 0.0;
-    const GRADUAL: bool = true;
+    const SCALES: bool = true;
 
     #[inline(always)]
     fn row<S: Isa, T: Float>(self, stats: &Stats<S>) -> Params<Vector<S, f64>> {
@@ -24,11 +23,6 @@ impl RowOp for Softmax {
         let zero = Vector::zero(s);
         let [hi, lo] = stats.split_inverse_total::<T>();
         [hi, lo, zero, zero, zero, zero]
-    }
-
-    #[inline(always)]
-    fn finish<S: Simd<T>, T: Float>(self, p: &Params<Vector<S, T>>, e: Vector<S, T>, _: Vector<S, T>) -> Vector<S, T> {
-        gradual(e, p[0], p[1], Self::DEPTH)
     }
 }
 
@@ -41,7 +35,7 @@ impl RowOp for Probabilities {
     const PARAMS: usize = 5;
     const MASKED: f64 = 0.0;
     const DERIVES: bool = true;
-    const GRADUAL: bool = true;
+    const SCALES: bool = true;
 
     #[inline(always)]
     fn row<S: Isa, T: Float>(self, stats: &Stats<S>) -> Params<Vector<S, f64>> {
@@ -49,10 +43,5 @@ impl RowOp for Probabilities {
         let [inverse, inverse_lo] = stats.split_inverse_temperature::<T>();
         let [tail, _] = stats.shares();
         [hi, lo, tail, inverse, inverse_lo, tail]
-    }
-
-    #[inline(always)]
-    fn finish<S: Simd<T>, T: Float>(self, p: &Params<Vector<S, T>>, e: Vector<S, T>, b: Vector<S, T>) -> Vector<S, T> {
-        Softmax.finish(p, e, b)
     }
 }

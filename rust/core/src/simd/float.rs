@@ -10,26 +10,50 @@ mod sealed {
     impl Sealed for f64 {}
 }
 
-/// Constants for results that may be subnormal: they are computed times a power of two, and put together as integers.
+/// How products that may be subnormal are put together. Exponents are relative to the largest exponential.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Subnormal<T> {
-    /// Its exponent: the product of two numbers with all their digits lies no deeper.
-    pub(crate) octaves: i32,
+    /// Of exponentials above 2^-this even the low part of the product is a normal number.
+    pub(crate) small: i32,
+    /// Those up to 2^-this give zero, and so far down that no processor waits. (Intel's do until 33 octaves below the
+    /// least normal number of float32, and until 65 of float64.)
+    pub(crate) nothing: i32,
+    /// The least normal number. No exponential is smaller, but zero.
+    pub(crate) least: T,
+    /// The ones between are multiplied with a power of two: the bits to add for it, and to add to divide by it.
     pub(crate) up: T,
-    /// Bits to add to those of a number to divide it by `up`.
     pub(crate) down: T,
-    /// The least normal number times `up`.
+    /// The least normal number times that power.
     pub(crate) normal: T,
-    /// `up` over the least number.
+    /// The reciprocal of the least number, over that power.
     pub(crate) units: T,
-    /// 2^(mantissa bits), whose sum with a smaller number holds that, rounded, in its low bits.
+    /// 2^(mantissa bits), whose sum with a smaller number holds that, rounded, in its low bits; and the bits to add to
+    /// take away its own.
     pub(crate) first: T,
-    /// Bits to add to take away its own.
     pub(crate) minus_first: T,
-    /// Results times `up` from here on are computed without it.
+    /// Products times that power from here on are computed without it.
     pub(crate) large: T,
-    /// 2^-this is rounded to zero.
-    pub(crate) depth: i32,
+}
+
+/// With 2^`$up` for that power, of a type of so many mantissa bits, whose 1 has this exponent field.
+macro_rules! subnormal {
+    ($bits:ty, mantissa: $mantissa:literal, one: $one:literal, up: $up:literal, small: $small:literal, nothing: $nothing:literal) => {{
+        const fn with_exponent_field(field: $bits) -> $bits {
+            field << $mantissa
+        }
+        Subnormal {
+            small: $small,
+            nothing: $nothing,
+            least: Self::from_bits(with_exponent_field(1)),
+            up: Self::from_bits(with_exponent_field($up)),
+            down: Self::from_bits(with_exponent_field($up).wrapping_neg()),
+            normal: Self::from_bits(with_exponent_field(1 + $up)),
+            units: Self::from_bits(with_exponent_field($one + ($one - 1 + $mantissa) - $up)),
+            first: Self::from_bits(with_exponent_field($one + $mantissa)),
+            minus_first: Self::from_bits(with_exponent_field($one + $mantissa).wrapping_neg()),
+            large: Self::from_bits(with_exponent_field(2 * $one - 16)),
+        }
+    }};
 }
 
 /// A type that the kernels compute in.
@@ -75,7 +99,7 @@ pub(crate) trait Float:
     /// Exponents of what a derivative may be divided by at once; what is beyond is divided by in the end.
     const DIVISORS: [i32; 2];
 
-    /// How subnormal numbers are put together.
+    /// How products that may be subnormal are put together.
     const SUBNORMAL: Subnormal<Self>;
 
     /// The bits of the mantissa.
@@ -220,17 +244,7 @@ impl Float for f32 {
     const TEMPERATURE_LIMIT: f64 = 65536.0;
     const DIVISORS: [i32; 2] = [-100, 34];
 
-    const SUBNORMAL: Subnormal<Self> = Subnormal {
-        octaves: 96,
-        up: Self::from_bits((127 + 64) << 23),
-        down: Self::from_bits((64_u32 << 23).wrapping_neg()),
-        normal: Self::from_bits((64 + 1) << 23),
-        units: Self::from_bits((127 + 149 - 64) << 23),
-        first: Self::from_bits(150 << 23),
-        minus_first: Self::from_bits((150_u32 << 23).wrapping_neg()),
-        large: Self::from_bits((127 + 120) << 23),
-        depth: 151,
-    };
+    const SUBNORMAL: Subnormal<Self> = subnormal!(u32, mantissa: 23, one: 127, up: 96, small: 96, nothing: 161);
 
     const MANTISSA_MASK: Self = Self::from_bits(0x007f_ffff);
     const SQRT_HALF_OFFSET: Self = Self::from_bits(0x3f80_0000 - 0x3f35_04f3);
@@ -371,17 +385,7 @@ impl Float for f64 {
     const TEMPERATURE_LIMIT: f64 = 1.0e15;
     const DIVISORS: [i32; 2] = [-900, 700];
 
-    const SUBNORMAL: Subnormal<Self> = Subnormal {
-        octaves: 900,
-        up: Self::from_bits((1023 + 256) << 52),
-        down: Self::from_bits((256_u64 << 52).wrapping_neg()),
-        normal: Self::from_bits((256 + 1) << 52),
-        units: Self::from_bits((1023 + 1074 - 256) << 52),
-        first: Self::from_bits(1075 << 52),
-        minus_first: Self::from_bits((1075_u64 << 52).wrapping_neg()),
-        large: Self::from_bits((1023 + 1000) << 52),
-        depth: 1076,
-    };
+    const SUBNORMAL: Subnormal<Self> = subnormal!(u64, mantissa: 52, one: 1023, up: 256, small: 900, nothing: 1090);
 
     const MANTISSA_MASK: Self = Self::from_bits(0x000f_ffff_ffff_ffff);
     const SQRT_HALF_OFFSET: Self = Self::from_bits(0x3ff0_0000_0000_0000 - 0x3fe6_a09e_667f_3bcd);
