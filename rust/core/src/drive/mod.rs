@@ -227,8 +227,9 @@ impl<'a, T: Stored, O: RowOp> Call<'a, T, O> {
                 .min(inner.len.div_ceil(T::LANES));
             return Regime::Columns(panels, inner.len);
         }
+        // A panel takes as long for one row as for all that it has room for, and longer with each of its elements.
         if (1..=panels::short_bytes::<T, O>(self.level.level(), self.far) / size_of::<T>()).contains(&n)
-            && self.plan.rows >= T::LANES / 2
+            && self.plan.rows >= T::LANES / 8 + n / 4
         {
             return Regime::Panels;
         }

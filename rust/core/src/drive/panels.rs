@@ -33,8 +33,8 @@ pub(super) const fn short_bytes<T: Float, O: RowOp>(level: Level, far: bool) -> 
             _ if O::SCORES && O::SECOND => 19,
             _ if O::SCORES => 16,
             _ if T::LANES == 8 => 19,
-            _ if far => 11,
-            _ => 14,
+            _ if far => 13,
+            _ => 17,
         },
         // The rows of two panels, and what becomes of them, have to fit the first-level cache.
         _ if far && (O::SECOND || O::FIX.is_some() || portable) => 12,
@@ -66,7 +66,7 @@ struct Panel<'a, T> {
     positions: [usize; 16],
     picks_scores: bool,
     /// The rows' classes, if they have any: negative where a row takes no part.
-    classes: Option<[i64; 16]>,
+    classes: &'a [i64],
 }
 
 /// Nothing was picked.
@@ -83,14 +83,13 @@ impl<T: Stored> Access<T> for Panel<'_, T> {
     }
     #[inline(always)]
     fn skips(&self, _: &Details<'_>, l: usize) -> bool {
-        matches!(&self.classes, Some(classes) if classes[l] < 0)
+        self.classes.get(l).is_some_and(|&class| class < 0)
     }
     #[inline(always)]
     fn any_skips(&self, _: &Details<'_>, _: usize) -> bool {
-        let Some(classes) = &self.classes else { return false };
         let mut all = 0;
-        for l in 0..T::LANES {
-            all |= classes[l];
+        for l in 0..self.classes.len() {
+            all |= self.classes[l];
         }
         all < 0
     }
@@ -115,7 +114,12 @@ impl<T: Stored> Access<T> for Panel<'_, T> {
 }
 
 impl<'a, T: Stored> Panel<'a, T> {
-    fn new<O: RowOp>(plan: &'a Plan<'a>, start: usize, count: usize, data: *mut T, second: *mut T) -> Self {
+    fn new<O: RowOp>(
+        plan: &'a Plan<'a>,
+        (start, count): (usize, usize),
+        (data, second): (*mut T, *mut T),
+        room: &'a mut [i64; 16],
+    ) -> Self {
         Self {
             plan,
             start,
@@ -126,7 +130,7 @@ impl<'a, T: Stored> Panel<'a, T> {
             picked: Lanes([<T as Float>::ZERO; 16]),
             positions: [NOWHERE; 16],
             picks_scores: O::PICK == Pick::Class,
-            classes: plan.classes::<T>(start, count),
+            classes: plan.classes(start, count, room),
         }
     }
 
@@ -164,9 +168,8 @@ impl<'a, T: Stored> Panel<'a, T> {
                 }
                 Pick::Class => {
                     self.picked = max.to_lanes();
-                    let Some(classes) = &self.classes else { return };
-                    for l in 0..T::LANES {
-                        if let Ok(class) = usize::try_from(classes[l]) {
+                    for l in 0..self.classes.len() {
+                        if let Ok(class) = usize::try_from(self.classes[l]) {
                             self.positions[l] = class;
                             self.picked.0[l] = *self.data.add(class * T::LANES + l);
                         }
@@ -390,47 +393,44 @@ pub(super) unsafe fn rows<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     } else {
         second
     };
-    let mut panel = Panel::new::<O>(plan, start, count, scratch, second);
+    let mut classes = [0; 16];
+    let mut panel = Panel::new::<O>(plan, (start, count), (scratch, second), &mut classes);
     let step = if call.near { Place::ORIGIN } else { plan.steps(T::LANES) };
+    let lanes = (start, count);
+    let mut room = [buffer; 16];
     // SAFETY: rows of the problem, or of the scratch.
     unsafe {
-        let mut from = [std::ptr::null::<T>(); 16];
         if O::SECOND {
-            if call.second_in_place {
-                let offsets = plan.of_rows::<T>(start, count, |place| place.second);
-                for l in 0..T::LANES {
-                    from[l] = second_of(plan).ptr.offset(offsets[l]).cast();
-                }
+            let (rows, ahead) = if call.second_in_place {
+                let first = second_of(plan).ptr;
+                (
+                    Rows::of(plan, lanes, first, |place| place.second, None, &mut room),
+                    step.second,
+                )
             } else {
                 for l in 0..T::LANES {
-                    let row = buffer.add(l * n);
-                    pack::pack_second(s, plan, panel.place(l), 0, n, row);
-                    from[l] = row;
+                    pack::pack_second(s, plan, panel.place(l), 0, n, buffer.add(l * n));
                 }
-            }
-            let ahead = if call.second_in_place { step.second } else { 0 };
-            to_panel(s, &from, n, panel.second, ahead);
+                (Rows::packed(buffer, n), 0)
+            };
+            to_panel(s, rows, n, panel.second, ahead);
         }
-        if call.x_in_place {
-            let offsets = plan.of_rows::<T>(start, count, |place| place.x);
-            for l in 0..T::LANES {
-                from[l] = plan.problem.x.ptr.offset(offsets[l]).cast();
-            }
+        let (rows, mut ahead) = if call.x_in_place {
+            let first = plan.problem.x.ptr;
+            (Rows::of(plan, lanes, first, |place| place.x, None, &mut room), step.x)
         } else {
             for l in 0..T::LANES {
-                let row = buffer.add(l * n);
-                pack::pack(s, plan, panel.place(l), 0, n, row);
-                from[l] = row;
+                pack::pack(s, plan, panel.place(l), 0, n, buffer.add(l * n));
             }
-        }
-        let row_bytes = n * size_of::<T>();
-        let mut ahead = if call.x_in_place { step.x } else { 0 };
-        let panel_bytes = (T::LANES * row_bytes).cast_signed();
+            (Rows::packed(buffer, n), 0)
+        };
+        let panel_bytes = (T::LANES * n * size_of::<T>()).cast_signed();
         if O::SCORES && call.far && ahead == panel_bytes {
-            panel.next = from[0].wrapping_byte_offset(ahead);
+            let own = plan.problem.x.ptr.wrapping_offset(panel.place(0).x);
+            panel.next = own.wrapping_offset(ahead).cast();
             ahead = 0;
         }
-        let max = to_panel(s, &from, n, panel.data, ahead);
+        let max = to_panel(s, rows, n, panel.data, ahead);
         let scratch = buffer.wrapping_add(n * T::LANES).cast();
         s.apart(Compute {
             call,
@@ -441,35 +441,25 @@ pub(super) unsafe fn rows<S: Isa + Simd<T>, T: Stored, O: RowOp>(
         if O::FROM == From::Nothing {
             return;
         }
-        let mut out = [std::ptr::null_mut::<T>(); 16];
-        let in_place = call.out_in_place && count == T::LANES;
-        // All at once, so that they share no line but their first and last. (Rows with gaps are too short to be streamed.)
-        let streams = call.streams && step.out == panel_bytes;
-        if in_place {
-            let offsets = plan.of_rows::<T>(start, count, |place| place.out);
-            for l in 0..T::LANES {
-                out[l] = plan.problem.out.ptr.offset(offsets[l]).cast();
-            }
-            if !streams {
-                from_panel(s, panel.data, n, &out, step.out);
-                return;
-            }
+        if call.out_in_place && !(call.streams && step.out == panel_bytes && count == T::LANES) {
+            let first = plan.problem.out.ptr;
+            // (Lanes without a row leave their results in the scratch.)
+            let rows = Rows::of(plan, lanes, first, |place| place.out, Some(buffer), &mut room);
+            from_panel(s, panel.data, n, rows, step.out);
+            return;
         }
-        let mut rows = out;
-        for l in 0..T::LANES {
-            rows[l] = buffer.add(l * n);
-        }
-        from_panel(s, panel.data, n, &rows, 0);
-        if in_place {
+        from_panel(s, panel.data, n, Rows::packed(buffer, n), 0);
+        if call.out_in_place {
+            // All at once, so that they share no line but their first and last. (Rows with gaps are too short to be streamed.)
             s.apart(Stream {
                 from: buffer,
-                to: out[0],
+                to: plan.problem.out.ptr.offset(panel.place(0).out).cast(),
                 n: T::LANES * n,
             });
             return;
         }
         for l in 0..count {
-            pack::unpack(s, plan, panel.place(l), 0, n, rows[l], T::from_f64(O::MASKED));
+            pack::unpack(s, plan, panel.place(l), 0, n, buffer.add(l * n), T::from_f64(O::MASKED));
         }
     }
 }
@@ -547,6 +537,89 @@ impl Ahead {
     }
 }
 
+/// Where the rows of a panel begin in memory.
+#[derive(Clone, Copy)]
+enum Rows<'a, T> {
+    Even(Even<T>),
+    Listed(&'a [*mut T; 16]),
+}
+
+/// The same distance from each to the next: then no list of places is laid down, and read again for each tile. (Which takes
+/// a tenth of the time of softmax in rows of ten, and a quarter of softmax_backward.)
+#[derive(Clone, Copy)]
+struct Even<T> {
+    first: *mut T,
+    /// In bytes.
+    step: isize,
+}
+
+/// Where rows begin, known to the transposes when they are compiled.
+trait Begins<T>: Copy {
+    fn of(self, l: usize) -> *mut T;
+}
+
+impl<T: Copy> Begins<T> for Even<T> {
+    #[inline(always)]
+    fn of(self, l: usize) -> *mut T {
+        // (By fours: otherwise the compiler keeps fifteen distances, more than there are registers.)
+        let four = self
+            .first
+            .wrapping_byte_offset(self.step.wrapping_mul((l / 4 * 4) as isize));
+        four.wrapping_byte_offset(self.step.wrapping_mul((l % 4) as isize))
+    }
+}
+
+impl<T> Begins<T> for &[*mut T; 16] {
+    #[inline(always)]
+    fn of(self, l: usize) -> *mut T {
+        self[l]
+    }
+}
+
+impl<'a, T: Stored> Rows<'a, T> {
+    /// Rows of an array at `first`, `count` from `start` on; `number` is the array's place. Lanes without a row have `beyond`,
+    /// or the last row. A list is laid down in `room`.
+    ///
+    /// # Safety
+    /// The array is valid.
+    #[inline(always)]
+    unsafe fn of(
+        plan: &Plan<'_>,
+        (start, count): (usize, usize),
+        first: *mut u8,
+        number: impl Fn(&Place) -> isize,
+        beyond: Option<*mut T>,
+        room: &'a mut [*mut T; 16],
+    ) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if plan.in_order() && count == T::LANES {
+                let step = number(&plan.steps(1));
+                return Self::Even(Even {
+                    first: first.offset(step.wrapping_mul(start as isize)).cast(),
+                    step,
+                });
+            }
+            for l in 0..T::LANES {
+                room[l] = match beyond {
+                    Some(beyond) if l >= count => beyond,
+                    _ => first.offset(number(&plan.row(start + l.min(count - 1)))).cast(),
+                };
+            }
+            Self::Listed(room)
+        }
+    }
+
+    /// Rows of `n` elements, one behind the other.
+    #[inline(always)]
+    fn packed(first: *mut T, n: usize) -> Self {
+        Self::Even(Even {
+            first,
+            step: (n * size_of::<T>()).cast_signed(),
+        })
+    }
+}
+
 /// Transposes rows into a panel; the maximum of each. Meanwhile asks for the lines of the rows that are `ahead` bytes
 /// further (if that is not 0).
 ///
@@ -555,82 +628,70 @@ impl Ahead {
 #[inline(always)]
 unsafe fn to_panel<S: Isa + Simd<T>, T: Float>(
     s: S,
-    rows: &[*const T; 16],
+    rows: Rows<'_, T>,
     n: usize,
     panel: *mut T,
     ahead: isize,
 ) -> Lanes<T> {
-    s.apart(ToPanel { rows, n, panel, ahead })
+    match rows {
+        Rows::Even(rows) => s.apart(ToPanel { rows, n, panel, ahead }),
+        Rows::Listed(rows) => s.apart(ToPanel { rows, n, panel, ahead }),
+    }
 }
 
 /// Valid rows, and a panel for them.
-struct ToPanel<'a, T> {
-    rows: &'a [*const T; 16],
+struct ToPanel<R, T> {
+    rows: R,
     n: usize,
     panel: *mut T,
     ahead: isize,
 }
 
-impl<T: Float> Kernel<T> for ToPanel<'_, T> {
+impl<R: Begins<T>, T: Float> Kernel<T> for ToPanel<R, T> {
     type Out = Lanes<T>;
     type Home = Self;
     #[inline(always)]
     fn run<S: Isa + Simd<T>>(self, s: S) -> Lanes<T> {
-        // SAFETY: `to_panel` was called with valid rows.
-        unsafe { transpose_in(s, self.rows, self.n, self.panel, self.ahead).to_lanes() }
-    }
-}
-
-/// As [`to_panel`].
-///
-/// # Safety
-/// See there.
-#[inline(always)]
-unsafe fn transpose_in<S: Isa + Simd<T>, T: Float>(
-    s: S,
-    rows: &[*const T; 16],
-    n: usize,
-    panel: *mut T,
-    ahead: isize,
-) -> Vector<S, T> {
-    let mut ahead = Ahead::new::<T>(n, ahead);
-    // SAFETY: columns c..c + TILE of each row.
-    unsafe {
-        if n < T::TILE {
-            for j in 0..n {
-                for l in 0..T::LANES {
-                    *panel.add(j * T::LANES + l) = rows[l].add(j).read_unaligned();
+        let Self { rows, n, panel, ahead } = self;
+        let mut ahead = Ahead::new::<T>(n, ahead);
+        // SAFETY: `to_panel` was called with valid rows: columns c..c + TILE of each.
+        unsafe {
+            if n < T::TILE {
+                for j in 0..n {
+                    for l in 0..T::LANES {
+                        *panel.add(j * T::LANES + l) = rows.of(l).add(j).read_unaligned();
+                    }
                 }
+                for l in ahead.turn::<T>() {
+                    ahead.fetch::<S, T, false>(s, rows.of(l));
+                }
+                return across::max(s, panel, n).to_lanes();
             }
-            for l in ahead.turn::<T>() {
-                ahead.fetch::<S, T, false>(s, rows[l]);
+            let mut m = [Vector::splat(s, T::NEG_INFINITY); 4];
+            let mut columns = [s.splat(T::ZERO); 4];
+            let mut c = 0;
+            loop {
+                let mut at = [std::ptr::null::<T>(); 16];
+                for l in 0..T::LANES {
+                    at[l] = rows.of(l).add(c);
+                }
+                s.load_tile(&at, &mut columns);
+                for l in ahead.turn::<T>() {
+                    ahead.fetch::<S, T, false>(s, rows.of(l));
+                }
+                for i in 0..T::TILE {
+                    let v = Vector(columns[i], s);
+                    m[i] = v.max(m[i]);
+                    v.store(panel.add((c + i) * T::LANES));
+                }
+                if c + T::TILE == n {
+                    break;
+                }
+                // The last tile overlaps its neighbour where n is no multiple.
+                c = (c + T::TILE).min(n - T::TILE);
             }
-            return across::max(s, panel, n);
+            m[0].max(m[1]).max(m[2].max(m[3])).to_lanes()
         }
-        let mut m = [Vector::splat(s, T::NEG_INFINITY); 4];
-        let mut columns = [s.splat(T::ZERO); 4];
-        let mut c = 0;
-        loop {
-            let mut at = *rows;
-            for l in 0..T::LANES {
-                at[l] = at[l].add(c);
-            }
-            s.load_tile(&at, &mut columns);
-            for l in ahead.turn::<T>() {
-                ahead.fetch::<S, T, false>(s, rows[l]);
-            }
-            for i in 0..T::TILE {
-                let v = Vector(columns[i], s);
-                m[i] = v.max(m[i]);
-                v.store(panel.add((c + i) * T::LANES));
-            }
-            if c + T::TILE == n {
-                break;
-            }
-            // The last tile overlaps its neighbour where n is no multiple.
-            c = (c + T::TILE).min(n - T::TILE);
-        }
-        m[0].max(m[1]).max(m[2].max(m[3]))
     }
 }
 
@@ -639,72 +700,60 @@ unsafe fn transpose_in<S: Isa + Simd<T>, T: Float>(
 /// # Safety
 /// `panel` is valid for reading a panel of `n`, the rows for writing `n` elements.
 #[inline(always)]
-unsafe fn from_panel<S: Isa + Simd<T>, T: Float>(s: S, panel: *const T, n: usize, rows: &[*mut T; 16], ahead: isize) {
-    s.apart(FromPanel { rows, n, panel, ahead });
+unsafe fn from_panel<S: Isa + Simd<T>, T: Float>(s: S, panel: *const T, n: usize, rows: Rows<'_, T>, ahead: isize) {
+    match rows {
+        Rows::Even(rows) => s.apart(FromPanel { rows, n, panel, ahead }),
+        Rows::Listed(rows) => s.apart(FromPanel { rows, n, panel, ahead }),
+    }
 }
 
 /// A valid panel, and rows for it.
-struct FromPanel<'a, T> {
-    rows: &'a [*mut T; 16],
+struct FromPanel<R, T> {
+    rows: R,
     n: usize,
     panel: *const T,
     ahead: isize,
 }
 
-impl<T: Float> Kernel<T> for FromPanel<'_, T> {
+impl<R: Begins<T>, T: Float> Kernel<T> for FromPanel<R, T> {
     type Out = ();
     type Home = Self;
     #[inline(always)]
     fn run<S: Isa + Simd<T>>(self, s: S) {
-        // SAFETY: `from_panel` was called with valid rows.
-        unsafe { transpose_out(s, self.panel, self.n, self.rows, self.ahead) };
-    }
-}
-
-/// As [`from_panel`].
-///
-/// # Safety
-/// See there.
-#[inline(always)]
-unsafe fn transpose_out<S: Isa + Simd<T>, T: Float>(
-    s: S,
-    panel: *const T,
-    n: usize,
-    rows: &[*mut T; 16],
-    ahead: isize,
-) {
-    let mut ahead = Ahead::new::<T>(n, ahead);
-    // SAFETY: columns c..c + TILE of each row.
-    unsafe {
-        if n < T::TILE {
-            for l in 0..T::LANES {
-                for j in 0..n {
-                    rows[l].add(j).write_unaligned(*panel.add(j * T::LANES + l));
+        let Self { rows, n, panel, ahead } = self;
+        let mut ahead = Ahead::new::<T>(n, ahead);
+        // SAFETY: `from_panel` was called with valid rows: columns c..c + TILE of each.
+        unsafe {
+            if n < T::TILE {
+                for l in 0..T::LANES {
+                    for j in 0..n {
+                        rows.of(l).add(j).write_unaligned(*panel.add(j * T::LANES + l));
+                    }
                 }
+                for l in ahead.turn::<T>() {
+                    ahead.fetch::<S, T, true>(s, rows.of(l));
+                }
+                return;
             }
-            for l in ahead.turn::<T>() {
-                ahead.fetch::<S, T, true>(s, rows[l]);
+            let mut columns = [s.splat(T::ZERO); 4];
+            let mut c = 0;
+            loop {
+                let mut at = [std::ptr::null_mut::<T>(); 16];
+                for l in 0..T::LANES {
+                    at[l] = rows.of(l).add(c);
+                }
+                for i in 0..T::TILE {
+                    columns[i] = s.load(panel.add((c + i) * T::LANES));
+                }
+                s.store_tile(&columns, &at);
+                for l in ahead.turn::<T>() {
+                    ahead.fetch::<S, T, true>(s, rows.of(l));
+                }
+                if c + T::TILE == n {
+                    break;
+                }
+                c = (c + T::TILE).min(n - T::TILE);
             }
-            return;
-        }
-        let mut columns = [s.splat(T::ZERO); 4];
-        let mut c = 0;
-        loop {
-            let mut at = *rows;
-            for l in 0..T::LANES {
-                at[l] = at[l].add(c);
-            }
-            for i in 0..T::TILE {
-                columns[i] = s.load(panel.add((c + i) * T::LANES));
-            }
-            s.store_tile(&columns, &at);
-            for l in ahead.turn::<T>() {
-                ahead.fetch::<S, T, true>(s, rows[l]);
-            }
-            if c + T::TILE == n {
-                break;
-            }
-            c = (c + T::TILE).min(n - T::TILE);
         }
     }
 }
@@ -774,21 +823,18 @@ pub(super) unsafe fn tile<S: Isa + Simd<T>, T: Stored, O: RowOp>(
         for k in 0..used {
             let first = k * T::LANES;
             let rows = T::LANES.min(count - first);
+            let mut room = [0; 16];
             let mut panel = Panel::new::<O>(
                 plan,
-                start + first,
-                rows,
-                scratch.add(first * n),
-                second.wrapping_add(first * n),
+                (start + first, rows),
+                (scratch.add(first * n), second.wrapping_add(first * n)),
+                &mut room,
             );
             if O::SECOND && !call.second_columns {
-                let mut from = [std::ptr::null::<T>(); 16];
                 for l in 0..T::LANES {
-                    let row = buffer.add(l * n);
-                    pack::pack_second(s, plan, panel.place(l), 0, n, row);
-                    from[l] = row;
+                    pack::pack_second(s, plan, panel.place(l), 0, n, buffer.add(l * n));
                 }
-                to_panel(s, &from, n, panel.second, 0);
+                to_panel(s, Rows::packed(buffer, n), n, panel.second, 0);
             }
             s.apart(Compute {
                 call,
@@ -799,13 +845,9 @@ pub(super) unsafe fn tile<S: Isa + Simd<T>, T: Stored, O: RowOp>(
             if neighbours || O::FROM == From::Nothing {
                 continue;
             }
-            let mut to = [std::ptr::null_mut::<T>(); 16];
-            for l in 0..T::LANES {
-                to[l] = buffer.add(l * n);
-            }
-            from_panel(s, panel.data, n, &to, 0);
+            from_panel(s, panel.data, n, Rows::packed(buffer, n), 0);
             for l in 0..rows {
-                pack::unpack(s, plan, panel.place(l), 0, n, to[l], T::from_f64(O::MASKED));
+                pack::unpack(s, plan, panel.place(l), 0, n, buffer.add(l * n), T::from_f64(O::MASKED));
             }
         }
         if neighbours && O::FROM != From::Nothing {

@@ -234,22 +234,23 @@ impl<'a> Plan<'a> {
         self.only.is_some()
     }
 
-    /// The classes of `LANES` rows from `start` on, of which there are `count`: then the last one's again.
+    /// The classes of the `count` rows from `start` on, in `room` where they are not neighbours; none, if there are none.
     #[inline(always)]
-    pub(crate) fn classes<T: Stored>(&self, start: usize, count: usize) -> Option<[i64; 16]> {
-        if self.details.classes.is_empty() {
-            return None;
-        }
+    pub(crate) fn classes<'r>(&self, start: usize, count: usize, room: &'r mut [i64; 16]) -> &'r [i64]
+    where
+        'a: 'r,
+    {
         let all = self.details.classes;
-        let mut classes = [0; 16];
-        if self.in_order() && count == T::LANES {
-            classes[..T::LANES].copy_from_slice(&all[start..start + T::LANES]);
-        } else {
-            for l in 0..T::LANES {
-                classes[l] = all[self.number(start + l.min(count - 1)) as usize];
-            }
+        if all.is_empty() {
+            return &[];
         }
-        Some(classes)
+        if self.in_order() {
+            return &all[start..start + count];
+        }
+        for l in 0..count {
+            room[l] = all[self.number(start + l) as usize];
+        }
+        &room[..count]
     }
 
     /// Bytes from the result of a row to that of the next, if they are always the same.
@@ -262,34 +263,6 @@ impl<'a> Plan<'a> {
     #[inline(always)]
     pub(crate) fn steps(&self, rows: usize) -> Place {
         self.only.map_or(Place::ORIGIN, |step| Place::ORIGIN.plus(step, rows))
-    }
-
-    /// One of the numbers of [`Plan::row`] for each of `LANES` rows from `start` on, of which there are `count`: then the
-    /// last one's again. (All numbers would take as long as the exponentials of a short row.)
-    #[inline(always)]
-    pub(crate) fn of_rows<T: Stored>(
-        &self,
-        start: usize,
-        count: usize,
-        number: impl Fn(&Place) -> isize,
-    ) -> [isize; 16] {
-        let mut numbers = [0; 16];
-        match &self.only {
-            Some(step) => {
-                let step = number(step);
-                let mut next = step.wrapping_mul(start as isize);
-                for l in 0..T::LANES {
-                    numbers[l] = next;
-                    next = next.wrapping_add(if l + 1 < count { step } else { 0 });
-                }
-            }
-            None => {
-                for l in 0..T::LANES {
-                    numbers[l] = number(&at(self.kept(), start + l.min(count - 1)));
-                }
-            }
-        }
-        numbers
     }
 
     /// The temperature of the row at `place`.
