@@ -229,7 +229,7 @@ impl<'a, T: Stored, O: RowOp> Call<'a, T, O> {
         }
         // A panel takes as long for one row as for all that it has room for, and longer with each of its elements.
         if (1..=panels::short_bytes::<T, O>(self.level.level(), self.far) / size_of::<T>()).contains(&n)
-            && self.plan.rows >= T::LANES / 8 + n / 4
+            && self.plan.rows >= T::LANES.min(T::LANES / 8 + n / 4)
         {
             return Regime::Panels;
         }
