@@ -426,6 +426,37 @@ fn threads_change_no_bit() {
     show("threads 1, 2, 5: shapes tried", &ran);
 }
 
+/// Rows that are gone over by themselves, a part of a panel, and one or two whole ones and what is left over: each has the
+/// bits that it has among all of them; and nothing is written where there is no row.
+#[test]
+fn any_number_of_rows_gives_the_same_bits() {
+    const ALL: usize = 36;
+    let ran = for_each(&[2, 3, 4, 7, 10, 16, 24, 45], |level, op, dtype, n| {
+        let x = mixed_rows(dtype, ALL, n);
+        let case = |rows| Case {
+            level,
+            op,
+            dtype,
+            rows,
+            n,
+            x: &x[..rows * n],
+            mask: None,
+            temperature: Heat::One(1.0),
+        };
+        let all = Layout::packed(ALL, n, dtype.size()).run(&case(ALL));
+        for rows in 1..ALL {
+            let expected = &all[..all.len() / ALL * rows];
+            for layout in [
+                Layout::packed(rows, n, dtype.size()),
+                Layout::misaligned(rows, n, dtype.size()),
+            ] {
+                assert_same(&case(rows), layout.name, expected, &layout.run(&case(rows)));
+            }
+        }
+    });
+    show("numbers of rows: lengths tried", &ran);
+}
+
 #[test]
 fn no_byte_beside_the_results_is_written() {
     // (The runner looks at the bytes around and between the results in every other test, too.)

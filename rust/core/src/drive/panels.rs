@@ -5,6 +5,7 @@
 //! several panels at once so that each row of memory is read and written in one piece. (32 KiB from one row to the next
 //! would put all of them into the same few sets of the cache: the copy also avoids that.)
 
+use std::hint::black_box;
 use std::ops::Range;
 
 use super::details::Details;
@@ -541,7 +542,7 @@ impl Ahead {
 #[derive(Clone, Copy)]
 enum Rows<'a, T> {
     Even(Even<T>),
-    Listed(&'a [*mut T; 16]),
+    Listed(Listed<'a, T>),
 }
 
 /// The same distance from each to the next: then no list of places is laid down, and read again for each tile. (Which takes
@@ -553,15 +554,30 @@ struct Even<T> {
     step: isize,
 }
 
-/// Where rows begin, known to the transposes when they are compiled.
+/// A list of places, and the column that is asked for.
+#[derive(Clone, Copy)]
+struct Listed<'a, T>(&'a [*mut T; 16], usize);
+
+/// How the places of rows are found: known to the transposes when they are compiled.
 trait Begins<T>: Copy {
+    /// The same rows, `c` elements further on.
+    fn columns(self, c: usize) -> Self;
+    /// The place of the row in lane `l`.
     fn of(self, l: usize) -> *mut T;
 }
 
 impl<T: Copy> Begins<T> for Even<T> {
     #[inline(always)]
+    fn columns(self, c: usize) -> Self {
+        Self {
+            // (Opaque to the compiler, which would reckon fifteen places before the first column, and run out of registers.)
+            first: black_box(self.first.wrapping_add(c)),
+            step: self.step,
+        }
+    }
+    #[inline(always)]
     fn of(self, l: usize) -> *mut T {
-        // (By fours: otherwise the compiler keeps fifteen distances, more than there are registers.)
+        // (By fours: three distances, which are parts of addresses.)
         let four = self
             .first
             .wrapping_byte_offset(self.step.wrapping_mul((l / 4 * 4) as isize));
@@ -569,10 +585,14 @@ impl<T: Copy> Begins<T> for Even<T> {
     }
 }
 
-impl<T> Begins<T> for &[*mut T; 16] {
+impl<T: Copy> Begins<T> for Listed<'_, T> {
+    #[inline(always)]
+    fn columns(self, c: usize) -> Self {
+        Self(self.0, self.1 + c)
+    }
     #[inline(always)]
     fn of(self, l: usize) -> *mut T {
-        self[l]
+        self.0[l].wrapping_add(self.1)
     }
 }
 
@@ -606,7 +626,7 @@ impl<'a, T: Stored> Rows<'a, T> {
                     _ => first.offset(number(&plan.row(start + l.min(count - 1)))).cast(),
                 };
             }
-            Self::Listed(room)
+            Self::Listed(Listed(room, 0))
         }
     }
 
@@ -672,8 +692,9 @@ impl<R: Begins<T>, T: Float> Kernel<T> for ToPanel<R, T> {
             let mut c = 0;
             loop {
                 let mut at = [std::ptr::null::<T>(); 16];
+                let here = rows.columns(c);
                 for l in 0..T::LANES {
-                    at[l] = rows.of(l).add(c);
+                    at[l] = here.of(l);
                 }
                 s.load_tile(&at, &mut columns);
                 for l in ahead.turn::<T>() {
@@ -739,8 +760,9 @@ impl<R: Begins<T>, T: Float> Kernel<T> for FromPanel<R, T> {
             let mut c = 0;
             loop {
                 let mut at = [std::ptr::null_mut::<T>(); 16];
+                let here = rows.columns(c);
                 for l in 0..T::LANES {
-                    at[l] = rows.of(l).add(c);
+                    at[l] = here.of(l);
                 }
                 for i in 0..T::TILE {
                     columns[i] = s.load(panel.add((c + i) * T::LANES));
