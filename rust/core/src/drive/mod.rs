@@ -21,6 +21,7 @@ mod panels;
 mod plan;
 mod rows;
 mod stage;
+mod transpose;
 
 use std::cell::Cell;
 use std::marker::PhantomData;
