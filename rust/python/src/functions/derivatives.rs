@@ -61,6 +61,8 @@ fn product<'py>(
 ///
 #[doc = include_str!("../doc/product_special.txt")]
 ///
+#[doc = include_str!("../doc/subnormal.txt")]
+///
 #[doc = include_str!("../doc/bits.txt")]
 ///
 #[doc = include_str!("../doc/product_references.txt")]
@@ -120,6 +122,8 @@ pub fn softmax_jvp<'py>(
 ///
 #[doc = include_str!("../doc/product_special.txt")]
 ///
+#[doc = include_str!("../doc/subnormal.txt")]
+///
 #[doc = include_str!("../doc/bits.txt")]
 ///
 #[doc = include_str!("../doc/product_references.txt")]
@@ -176,6 +180,8 @@ pub fn softmax_vjp<'py>(
 /// (abs(h) + sum(p abs(h))) / T, at every temperature; float16 and bfloat16 are computed in float32 and rounded once.
 ///
 #[doc = include_str!("../doc/product_special.txt")]
+///
+#[doc = include_str!("../doc/subnormal.txt")]
 ///
 #[doc = include_str!("../doc/bits.txt")]
 ///
@@ -234,6 +240,8 @@ pub fn log_softmax_jvp<'py>(
 /// sum(abs(g)), over T, at every temperature; float16 and bfloat16 are computed in float32 and rounded once.
 ///
 #[doc = include_str!("../doc/product_special.txt")]
+///
+#[doc = include_str!("../doc/subnormal.txt")]
 ///
 #[doc = include_str!("../doc/bits.txt")]
 ///
@@ -300,6 +308,8 @@ pub fn log_softmax_vjp<'py>(
 /// With k the first maximum the result is t[k] + sum(p (t - t[k])). Errors are at most 6 ULP of
 /// abs(t[k]) + sum(p abs(t - t[k])); float16 and bfloat16 are computed in float32 and rounded once.
 ///
+#[doc = include_str!("../doc/subnormal.txt")]
+///
 /// A row whose softmax is NaN gives NaN. A row without elements, or with none that takes part, gives 0.
 ///
 #[doc = include_str!("../doc/bits.txt")]
@@ -365,6 +375,8 @@ pub fn logsumexp_jvp<'py>(
 /// -----
 /// g is used in float64. Errors are at most 4 ULP for float32 and 4.5 for float64; float16 and bfloat16 are computed in
 /// float32 and rounded once.
+///
+#[doc = include_str!("../doc/subnormal.txt")]
 ///
 /// A row whose softmax is NaN gives NaN in all its places but masked ones, which are 0.
 ///
@@ -437,6 +449,8 @@ pub fn logsumexp_vjp<'py>(
 ///
 #[doc = include_str!("../doc/product_special.txt")]
 ///
+#[doc = include_str!("../doc/subnormal.txt")]
+///
 #[doc = include_str!("../doc/bits.txt")]
 ///
 #[doc = include_str!("../doc/product_references.txt")]
@@ -492,6 +506,8 @@ pub fn softmax_backward<'py>(
 /// is a probability of 0.
 ///
 #[doc = include_str!("../doc/product_special.txt")]
+///
+#[doc = include_str!("../doc/subnormal.txt")]
 ///
 #[doc = include_str!("../doc/bits.txt")]
 ///
@@ -564,6 +580,8 @@ fn jacobian<'py>(
 /// draw. Errors are at most 6 ULP of each entry, that of a probability that rounds to 1 too; float16 and bfloat16 are
 /// computed in float32 and rounded once.
 ///
+#[doc = include_str!("../doc/subnormal.txt")]
+///
 /// A row whose softmax is NaN gives NaN in all its matrix.
 ///
 #[doc = include_str!("../doc/bits.txt")]
@@ -613,6 +631,8 @@ pub fn softmax_jacobian<'py>(
 ///
 /// J is not symmetric; J 1 = 0. Errors are at most 6 ULP of each entry, 1 - p of a probability that rounds to 1 too;
 /// float16 and bfloat16 are computed in float32 and rounded once.
+///
+#[doc = include_str!("../doc/subnormal.txt")]
 ///
 /// A row whose softmax is NaN gives NaN in all its matrix.
 ///

@@ -169,6 +169,8 @@ pub fn cross_entropy<'py>(
 /// where p rounds to 1. Otherwise it is at most 4 and 5 ULP of the largest term of the component. Losses are as exact
 /// as those of `cross_entropy`.
 ///
+#[doc = include_str!("../doc/subnormal.txt")]
+///
 /// Ignored rows have a gradient of 0, and so have masked classes and, under a `softcap`, infinite logits.
 ///
 #[doc = include_str!("../doc/loss_bits.txt")]
@@ -271,6 +273,8 @@ pub fn cross_entropy_with_grad<'py>(
 ///
 /// With A = sum(w * t) the Hessian of a row is A / T times the Jacobian of softmax. With k the first maximum and
 /// h = v - v[k], errors are at most 6 ULP of the largest term, A p abs(h) / T or A p sum(p abs(h)) / T.
+///
+#[doc = include_str!("../doc/subnormal.txt")]
 ///
 #[doc = include_str!("../doc/loss_bits.txt")]
 ///
