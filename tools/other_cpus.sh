@@ -84,8 +84,8 @@ x86_64() {
     for cpu in Nehalem:portable Haswell:portable,avx2; do
         levels=${cpu#*:} cpu=${cpu%:*}
         # qemu knows AVX2 since 7.2; before, it warns and leaves it out.
-        if qemu-x86_64 -cpu "$cpu" /bin/true 2>&1 | grep -q "doesn't support.*avx2"; then
-            not_run "$cpu" "$(qemu-x86_64 --version | head -n 1) has no AVX2"
+        if qemu-x86_64 -cpu "$cpu" /bin/true 2>&1 | grep "doesn't support.*avx2" >/dev/null; then
+            not_run "$cpu" "$(qemu-x86_64 --version | sed -n 1p) has no AVX2"
         fi
         echo "==> Rust tests on $cpu ($levels), emulated"
         CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="qemu-x86_64 -cpu $cpu" SOFTMAX_RS_TEST_LEVELS=$levels \
