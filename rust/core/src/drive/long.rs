@@ -329,7 +329,7 @@ fn open<T: Stored, O: RowOp>(call: &Call<'_, T, O>, place: Place) -> Long<T> {
         first: 0,
         states: [const { UnsafeCell::new(State::EMPTY) }; SPANS],
         peaks: [const { UnsafeCell::new(None) }; SPANS],
-        base: if O::SCORES { call.base(temperature) } else { call.unit },
+        base: if O::SCORES { call.base(temperature) } else { call.base },
         moved_temperature: if O::SCORES { temperature } else { 1.0 },
         known: None,
         picked: T::ZERO,

@@ -152,10 +152,11 @@ struct Call<'a, T, O> {
     level: Supported,
     plan: &'a Plan<'a>,
     op: O,
-    /// The constants of the one temperature, if there is one.
-    base: Option<Base<T>>,
-    /// Those of a temperature of 1.
-    unit: Base<T>,
+    /// The constants of exponentials: of the one temperature of all scores; those of 1 where rows have temperatures of
+    /// their own, and for saved results.
+    base: Base<T>,
+    /// Whether there is one temperature.
+    one: bool,
     /// Whether rows come with numbers, and whether with the same for all.
     given: bool,
     given_alike: bool,
@@ -187,25 +188,27 @@ impl<'a, T: Stored, O: RowOp> Call<'a, T, O> {
     #[inline]
     fn new(level: Supported, plan: &'a Plan<'a>, op: O) -> Self {
         let (problem, details) = (plan.problem, plan.details);
-        let unit = Base::new(1.0);
-        let base = match problem.temperature {
-            Temperature::One(1.0) => Some(unit),
-            Temperature::One(t) => Some(Base::new(t)),
-            Temperature::Rows(_) => None,
+        let (base, one) = match problem.temperature {
+            Temperature::One(t) if O::SCORES && t != 1.0 => (Base::new(t), true),
+            Temperature::One(_) => (Base::new(1.0), true),
+            Temperature::Rows(_) => (Base::new(1.0), false),
         };
+        let out_in_place = plan.out_in_place::<T>();
+        let elements = plan.rows.saturating_mul(plan.n);
         Self {
             level,
             op,
             base,
-            unit,
+            one,
             given: details.are_given(),
-            given_alike: details.are_alike() && (base.is_some() || !details.hessian),
+            given_alike: details.are_alike() && (one || !details.hessian),
             x_in_place: plan.x_in_place::<T>(),
             second_in_place: plan.second_in_place::<T>(),
-            out_in_place: plan.out_in_place::<T>(),
-            near: plan.rows.saturating_mul(plan.n) <= NEAR_BYTES / size_of::<T>(),
-            far: plan.rows.saturating_mul(plan.n) > FAR_BYTES / size_of::<T>(),
-            streams: plan.out_in_place::<T>()
+            out_in_place,
+            near: elements <= NEAR_BYTES / size_of::<T>(),
+            far: elements > FAR_BYTES / size_of::<T>(),
+            streams: out_in_place
+                && elements > STREAM_BYTES / (if O::SECOND { 3 } else { 2 } * size_of::<T>())
                 && plan.n >= stream_row_bytes::<O>() / size_of::<T>()
                 && plan.streams::<T, O>(),
             second_columns: plan.second_columns::<T>(),
@@ -307,7 +310,7 @@ impl<'a, T: Stored, O: RowOp> Call<'a, T, O> {
         let level = self.level;
         let threads = parallel::threads_for(units.saturating_mul(elements_per_unit))?.min(units.max(1));
         // For refining a row in float64, and to keep threads off one another's lines.
-        let scratch_bytes = (scratch_bytes + REFINE_BYTES).next_multiple_of(128);
+        let scratch_bytes = (scratch_bytes + if O::REFINED { REFINE_BYTES } else { 0 }).next_multiple_of(128);
         let scratch = Scratch::take(scratch_bytes * threads)?;
         let shared = Shared(self, scratch.ptr);
         parallel::split(units, elements_per_unit, threads, control, &|units, worker| {
@@ -341,10 +344,7 @@ impl<'a, T: Stored, O: RowOp> Call<'a, T, O> {
     /// The constants for the row's temperature.
     #[inline(always)]
     fn base(&self, temperature: f64) -> Base<T> {
-        match self.base {
-            Some(base) => base,
-            None => Base::new(temperature),
-        }
+        if self.one { self.base } else { Base::new(temperature) }
     }
 }
 
@@ -561,6 +561,10 @@ impl Scratch {
     // (Inlined: a small call would wait for what this brings to be written before it could be read in other pieces.)
     #[inline(always)]
     fn take(bytes: usize) -> Result<Self, Error> {
+        if bytes == 0 {
+            let (ptr, buffer) = (std::ptr::dangling_mut::<Line>().cast(), Vec::new());
+            return Ok(Self { ptr, buffer });
+        }
         // Taken out, so that a call from within a call (a signal handler) finds none and gets its own.
         let mut buffer = KEPT.take();
         buffer
@@ -575,6 +579,8 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        KEPT.set(std::mem::take(&mut self.buffer));
+        if self.buffer.capacity() > 0 {
+            KEPT.set(std::mem::take(&mut self.buffer));
+        }
     }
 }

@@ -270,7 +270,7 @@ impl<'a, T: Stored> Panel<'a, T> {
     #[inline(always)]
     unsafe fn finish<S: Isa + Simd<T>, O: RowOp>(&mut self, s: S, call: &Call<'_, T, O>, known: &Known<S, T>) {
         let n = self.plan.n;
-        let exp = Exp::new(s, &call.unit, Vector::zero(s), O::DEPTH);
+        let exp = Exp::new(s, &call.base, Vector::zero(s), O::DEPTH);
         let finish = Finish {
             op: call.op,
             params: &known.params,

@@ -124,30 +124,27 @@ pub(super) unsafe fn batches<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     // The next batch is fetched into the cache, and the places of its results, amid the first sums: with exponentials they
     // take longest, and of more at once than the processor keeps in mind it would wait for some. (A saved result is hardly
     // computed with: what lies in a cache comes as fast without, and the fetching costs a fifth.)
-    let step = plan.row(size).minus(plan.row(0));
-    let fetches = (O::SCORES || call.far) && !call.near;
-    let ahead = Place {
-        x: if call.x_in_place && fetches { step.x } else { 0 },
-        second: if call.second_in_place && fetches {
-            step.second
-        } else {
-            0
-        },
-        out: if call.out_in_place && fetches && !call.streams {
+    let mut ahead = Place::ORIGIN;
+    if (O::SCORES || call.far) && !call.near {
+        let step = plan.row(size).minus(plan.row(0));
+        ahead.x = if call.x_in_place { step.x } else { 0 };
+        ahead.second = if call.second_in_place { step.second } else { 0 };
+        ahead.out = if call.out_in_place && !call.streams {
             step.out
         } else {
             0
-        },
-        ..Place::ORIGIN
-    };
+        };
+    }
     let mut batch = Batch::new::<O>(plan);
     // (What an earlier batch left in the lanes beyond a smaller last one, no one looks at.)
     let mut folded = Folded::new();
     folded.clear(size.min(plan.rows), O::SUMS);
     // SAFETY: rows of the problem, or of the scratch.
     unsafe {
-        for start in (units.start * size..end).step_by(size) {
+        let mut start = units.start * size;
+        while start < end {
             open(s, call, start..end.min(start + size), scratch, &mut batch);
+            start += size;
             let known = if O::SCORES {
                 sums(s, call, &mut batch, &mut folded, ahead)
             } else {
@@ -330,7 +327,7 @@ unsafe fn sums<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     // SAFETY: rows of the batch.
     unsafe {
         let mut room = None;
-        let stage = Stage::new(s, call, Vector::from_lanes(s, &batch.maxima), count, batch, &mut room);
+        let stage = Stage::new(s, call, of_rows(s, &batch.maxima, count), count, batch, &mut room);
         let exp_rows = stage.exp.rows();
         let pivots = stage.pivot.to_lanes();
         for i in 0..count {
@@ -356,10 +353,23 @@ unsafe fn sums<S: Isa + Simd<T>, T: Stored, O: RowOp>(
             ties.0[i] = T::from_f64(sum.ties);
         }
         let found = Found {
-            ties: Vector::from_lanes(s, &ties),
-            picked: Vector::from_lanes(s, &batch.picked),
+            ties: of_rows(s, &ties, count),
+            picked: of_rows(s, &batch.picked, count),
         };
         stage.conclude(s, call, batch, folded, found, count)
+    }
+}
+
+/// Numbers of `count` rows. (What lies in lanes beyond, no one looks at. A lane that has just been written cannot be read
+/// as a part of a vector before it is through to the cache; of a single row nothing else is read. Volatile, or the
+/// compiler would load the vector first and take the lane out of it.)
+#[inline(always)]
+fn of_rows<S: Isa + Simd<T>, T: Float>(s: S, lanes: &Lanes<T>, count: usize) -> Vector<S, T> {
+    if count == 1 {
+        // SAFETY: a reference.
+        Vector::splat(s, unsafe { std::ptr::from_ref(&lanes.0[0]).read_volatile() })
+    } else {
+        Vector::from_lanes(s, lanes)
     }
 }
 
@@ -400,10 +410,10 @@ unsafe fn saved_sums<S: Isa + Simd<T>, T: Stored, O: RowOp>(
             folded.set(i, &sum, O::SUMS);
         }
         let mut room = None;
-        let stage = Stage::saved(s, call, Vector::from_lanes(s, &batch.maxima), count, batch, &mut room);
+        let stage = Stage::saved(s, call, of_rows(s, &batch.maxima, count), count, batch, &mut room);
         let found = Found {
             ties: Vector::splat(s, T::ONE),
-            picked: Vector::from_lanes(s, &batch.picked),
+            picked: of_rows(s, &batch.picked, count),
         };
         stage.conclude(s, call, batch, folded, found, count)
     }
@@ -430,7 +440,7 @@ unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp>(
         for k in 0..O::PARAMS {
             params[k] = known.params[k].to_lanes();
         }
-        let exp = Exp::new(s, &call.unit, Vector::zero(s), O::DEPTH);
+        let exp = Exp::new(s, &call.base, Vector::zero(s), O::DEPTH);
         for i in 0..count {
             let y = batch.row(i).y;
             if batch.skips(call.plan.details, i) {

@@ -87,13 +87,11 @@ impl<'c, S: Isa + Simd<T>, T: Stored> Stage<'c, S, T> {
         room: &'c mut Option<Temperatures>,
     ) -> Self {
         let largest = max.max(Vector::zero(s) - max).reduce_max();
-        if let Some(base) = &call.base
-            && base.reaches(largest)
-        {
+        if call.one && call.base.reaches(largest) {
             return Self {
                 max: max.to_lanes(),
                 pivot: max,
-                exp: Exp::new(s, base, max, O::DEPTH),
+                exp: Exp::new(s, &call.base, max, O::DEPTH),
                 temperature: [call.plan.temperature(Place::default()); 2],
                 temperatures: None,
                 uniform: true,
@@ -127,12 +125,12 @@ impl<'c, S: Isa + Simd<T>, T: Stored> Stage<'c, S, T> {
         let mut stage = Self {
             max: max.to_lanes(),
             pivot: zero,
-            exp: Exp::new(s, &call.unit, zero, O::DEPTH),
+            exp: Exp::new(s, &call.base, zero, O::DEPTH),
             temperature: [call.plan.temperature(Place::default()), 1.0],
             temperatures: None,
             uniform: true,
         };
-        if call.base.is_none() || call.octaves(Place::default()).1 != 0 {
+        if !call.one || call.octaves(Place::default()).1 != 0 {
             stage.temperatures = Some(room.insert(Temperatures::of_saved(call, count, access)));
         }
         stage
@@ -149,7 +147,7 @@ impl<'c, S: Isa + Simd<T>, T: Stored> Stage<'c, S, T> {
     ) -> RowExp<'a, T> {
         let base = match self.temperatures {
             Some(temperatures) if !self.uniform => room.insert(Base::new(temperatures.moved.0[l])),
-            _ => call.base.as_ref().unwrap_or(&call.unit),
+            _ => &call.base,
         };
         RowExp::new(base, rows, l)
     }
@@ -173,7 +171,10 @@ impl<'c, S: Isa + Simd<T>, T: Stored> Stage<'c, S, T> {
         // Of a saved result: the exponential of 0, and no other.
         let of_zero = Vector::splat(s, T::KAPPA * pow2(O::DEPTH.bias::<T>()));
         let max = Vector::from_lanes(s, &self.max);
-        let mut octaves = self.temperatures.map(|temperatures| temperatures.octaves);
+        let mut octaves = match self.temperatures {
+            Some(temperatures) if O::DERIVES => Some(temperatures.octaves),
+            _ => None,
+        };
         let given = if call.given {
             Some(given(call, access, count, &mut octaves))
         } else {
@@ -288,7 +289,7 @@ impl<'c, S: Isa + Simd<T>, T: Stored> Stage<'c, S, T> {
         let mut known = Known {
             params: narrow,
             max: self.max,
-            octaves,
+            octaves: if O::DERIVES { octaves } else { None },
             doubtful: (O::SUMS > 0 || O::FIX.is_some() || call.given) && (doubtful.any_nan() || large.any_nan()),
             special,
         };
