@@ -57,15 +57,7 @@ pub use problem::{Array, Control, Dtype, Error, NoControl, Problem, Temperature}
 /// input. Temperatures are positive and finite.
 pub unsafe fn run(problem: &Problem<'_>, control: &dyn Control) -> Result<(), Error> {
     // SAFETY: passed on.
-    unsafe {
-        drive::run(
-            simd::active()?,
-            problem.op.kernel(),
-            problem,
-            &details(problem),
-            control,
-        )
-    }
+    unsafe { run_on(simd::active()?, problem, control) }
 }
 
 /// As [`run`], at a level of choice.
@@ -76,9 +68,18 @@ pub unsafe fn run(problem: &Problem<'_>, control: &dyn Control) -> Result<(), Er
 /// # Safety
 /// As for [`run`].
 pub unsafe fn run_at(level: simd::Level, problem: &Problem<'_>, control: &dyn Control) -> Result<(), Error> {
-    let level = simd::supported(level)?;
     // SAFETY: passed on.
-    unsafe { drive::run(level, problem.op.kernel(), problem, &details(problem), control) }
+    unsafe { run_on(simd::supported(level)?, problem, control) }
+}
+
+/// # Safety
+/// As for [`run`].
+#[inline]
+unsafe fn run_on(level: simd::Supported, problem: &Problem<'_>, control: &dyn Control) -> Result<(), Error> {
+    let details = details(problem);
+    // The constants of a temperature are computed in this mode too, outside of any kernel.
+    // SAFETY: passed on.
+    simd::with_default_mode(|| unsafe { drive::run(level, problem.op.kernel(), problem, &details, control) })
 }
 
 /// What the op's rows come with.

@@ -198,6 +198,10 @@ pub(crate) fn split(
     control: &dyn Control,
     f: &(dyn Fn(Range<usize>, usize) + Sync),
 ) -> Result<(), Error> {
+    if threads == 1 && units.saturating_mul(elements_per_unit) <= CHUNK_ELEMENTS {
+        f(0..units, 0);
+        return Ok(());
+    }
     let most = (CHUNK_ELEMENTS / elements_per_unit.max(1)).max(1);
     let pool = if threads > 1 && units > 1 {
         pool(threads - 1)

@@ -17,44 +17,58 @@ use crate::numbers::Numbers;
 use crate::{error, fallback};
 
 /// Anything as an array; a subclass or an object that is none becomes a plain ndarray first.
-#[inline]
+#[inline(always)]
 pub fn operand<'py>(value: &Bound<'py, PyAny>, name: &'static str) -> PyResult<Array<'py>> {
-    if let Some(array) = Array::exact(value, name) {
-        array.dtype(); // a bfloat16 gets known here, where Python code may run
-        return Ok(array);
-    }
-    let array = fallback::OPERAND.call(value, name)?;
-    let array = Array::exact(&array, name).ok_or_else(|| error::kind(name, "an array", value))?;
-    array.dtype();
+    let array = match Array::exact(value, name) {
+        Some(array) => array,
+        None => converted(value, name)?,
+    };
+    array.meet_dtype(); // here, where Python code may run
     Ok(array)
+}
+
+#[cold]
+fn converted<'py>(value: &Bound<'py, PyAny>, name: &'static str) -> PyResult<Array<'py>> {
+    let array = fallback::OPERAND.call(value, name)?;
+    Array::exact(&array, name).ok_or_else(|| error::kind(name, "an array", value))
 }
 
 /// Two arrays, and the dtype in which both are computed: what numpy.result_type says of them. So a number of Python's
 /// takes the dtype of the other.
-#[inline]
+#[inline(always)]
 pub fn pair<'py>(
     a: &Bound<'py, PyAny>,
     b: &Bound<'py, PyAny>,
     names: [&'static str; 2],
 ) -> PyResult<(Array<'py>, Array<'py>, Dtype)> {
     let (x, y) = (operand(a, names[0])?, operand(b, names[1])?);
-    let own = |array: &Array<'py>| {
+    let dtype = match (x.dtype(), y.dtype()) {
+        (Some(p), Some(q)) if p == q => computed_in(p),
+        _ => common_dtype([a, b], [&x, &y])?,
+    };
+    Ok((x, y, dtype))
+}
+
+/// The dtype in which two arrays are computed that have different ones, made of these values.
+#[cold]
+fn common_dtype(values: [&Bound<'_, PyAny>; 2], arrays: [&Array<'_>; 2]) -> PyResult<Dtype> {
+    let own = |array: &Array<'_>| {
         array
             .dtype()
             .ok_or_else(|| error::dtype(array.name(), array.as_any(), None))
     };
-    let (p, q) = (own(&x)?, own(&y)?);
-    if p == q {
-        return Ok((x, y, computed_in(p)));
-    }
-    let dtype = match (is_number(a), is_number(b)) {
+    let (p, q) = (own(arrays[0])?, own(arrays[1])?);
+    let dtype = match (is_number(values[0]), is_number(values[1])) {
         (false, true) => Some(computed_in(p)),
         (true, false) => Some(computed_in(q)),
-        _ => x.promoted_with(&y),
+        _ => arrays[0].promoted_with(arrays[1]),
     };
     match dtype {
-        Some(dtype) => Ok((x, y, dtype)),
-        None => Err(error::dtypes(names, [&x.dtype_text()?, &y.dtype_text()?])),
+        Some(dtype) => Ok(dtype),
+        None => Err(error::dtypes(
+            arrays.map(Array::name),
+            [&arrays[0].dtype_text()?, &arrays[1].dtype_text()?],
+        )),
     }
 }
 
@@ -110,15 +124,20 @@ pub fn mask<'py>(value: Option<&Bound<'py, PyAny>>) -> PyResult<Option<Array<'py
 
 /// The `out` argument: an ndarray, of a subclass too (not a masked one). What it must be beside that depends on the
 /// result and is checked later.
-#[inline]
+#[inline(always)]
 pub fn out<'py>(value: Option<&Bound<'py, PyAny>>) -> PyResult<Option<Array<'py>>> {
     let Some(value) = value else { return Ok(None) };
-    if let Some(array) = Array::exact(value, "out") {
-        return Ok(Some(array));
+    match Array::exact(value, "out") {
+        Some(array) => Ok(Some(array)),
+        None => subclass(value).map(Some),
     }
+}
+
+#[cold]
+fn subclass<'py>(value: &Bound<'py, PyAny>) -> PyResult<Array<'py>> {
     let array = Array::any(value, "out").ok_or_else(|| error::kind("out", "a numpy.ndarray", value))?;
     fallback::TARGET.call(value, "out")?;
-    Ok(Some(array))
+    Ok(array)
 }
 
 /// The `dtype` argument.

@@ -21,14 +21,23 @@ impl<T: Copy + Default> Axes<T> {
     /// Makes the entry of each axis.
     #[inline(always)]
     pub fn new(ndim: usize, entry: impl Fn(usize) -> T) -> Self {
+        #[inline(always)]
+        fn of<T: Default>(d: usize, ndim: usize, entry: impl Fn(usize) -> T) -> T {
+            if d < ndim { entry(d) } else { T::default() }
+        }
         if ndim > FEW {
             return Self::Many((0..ndim).map(entry).collect());
         }
-        let mut few = [T::default(); FEW];
-        for (d, place) in few.iter_mut().enumerate().take(ndim) {
-            *place = entry(d);
-        }
-        Self::Few(ndim, few)
+        // (Not one after the other into an array: what is written in small pieces cannot soon be read as a whole.)
+        Self::Few(
+            ndim,
+            [
+                of(0, ndim, &entry),
+                of(1, ndim, &entry),
+                of(2, ndim, &entry),
+                of(3, ndim, &entry),
+            ],
+        )
     }
 }
 

@@ -63,28 +63,12 @@ const fn stream_row_bytes<O: RowOp>() -> usize {
 /// Rows of more bytes than this (in the type that arithmetic runs in) are long.
 const LONG_BYTES: usize = 1 << 20;
 
-/// See [`crate::run`].
+/// See [`crate::run`]. The thread is in the default floating-point mode.
 ///
 /// # Safety
 /// See there. `details` fit the rows of the problem.
-pub(crate) unsafe fn run(
-    level: Supported,
-    kernel: ops::Kernel,
-    problem: &Problem<'_>,
-    details: &Details<'_>,
-    control: &dyn Control,
-) -> Result<(), Error> {
-    // The constants of a temperature are computed here, outside of any kernel.
-    // SAFETY: passed on.
-    with_default_mode(|| unsafe { visit(level, kernel, problem, details, control) })
-}
-
-/// (A function of its own: the switch of modes has its body twice.)
-///
-/// # Safety
-/// As for [`run`].
 #[inline(never)]
-unsafe fn visit(
+pub(crate) unsafe fn run(
     level: Supported,
     kernel: ops::Kernel,
     problem: &Problem<'_>,
@@ -245,7 +229,10 @@ impl<'a, T: Stored, O: RowOp> Call<'a, T, O> {
             _ => 1,
         };
         let bytes = batches * rows::batch_bytes::<O>(self.level.level(), self.near);
-        Regime::Rows((bytes / (n * size_of::<T>()).max(1)).clamp(1, T::LANES))
+        Regime::Rows(match self.plan.rows {
+            1 => 1,
+            _ => (bytes / (n * size_of::<T>()).max(1)).clamp(1, T::LANES),
+        })
     }
 
     #[inline]
@@ -261,7 +248,10 @@ impl<'a, T: Stored, O: RowOp> Call<'a, T, O> {
         }
         let operands = if O::SECOND { 2 } else { 1 };
         let (units, rows_per_unit, scratch) = match regime {
-            Regime::Rows(batch) => (rows.div_ceil(batch), batch, self.rows_scratch(batch)),
+            Regime::Rows(batch) => {
+                let units = if rows <= batch { 1 } else { rows.div_ceil(batch) };
+                (units, batch, self.rows_scratch(batch))
+            }
             Regime::Panels => (rows.div_ceil(T::LANES), T::LANES, (1 + operands) * n * 64),
             Regime::Columns(panels, inner) => {
                 let tiles = inner.div_ceil(panels * T::LANES);
@@ -317,7 +307,13 @@ impl<'a, T: Stored, O: RowOp> Call<'a, T, O> {
             let shared = &shared;
             // SAFETY: each worker has a part of the scratch of its own.
             let part = unsafe { shared.1.add(worker * scratch_bytes) }.cast::<T>();
-            with_default_mode(|| level.dispatch(task(shared.0, units, part)));
+            let task = task(shared.0, units, part);
+            // (Of the calling thread the mode is known. To ask for it waits for all that is being computed.)
+            if worker == 0 {
+                level.dispatch(task);
+            } else {
+                with_default_mode(|| level.dispatch(task));
+            }
         })
     }
 

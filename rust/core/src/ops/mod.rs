@@ -114,6 +114,7 @@ pub(crate) enum Kernel {
 
 impl Kernel {
     /// Calls `visitor` with what implements this, for a temperature of 1 (`unit`) or any.
+    #[inline(always)]
     pub(crate) fn visit<V: OpVisitor>(self, unit: bool, visitor: V) -> V::Out {
         match self {
             Self::Softmax => visitor.visit(Softmax),

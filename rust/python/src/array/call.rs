@@ -6,7 +6,7 @@ use softmax_core::{Dtype, Op, Problem};
 use super::run::{RELEASE_ABOVE, Shield, compute};
 use super::{Array, Layout, computed_in, place, target};
 use crate::error;
-use crate::grid::{Axis, Grid, count, together};
+use crate::grid::{Axis, Grid, count, same, together};
 use crate::numbers::Numbers;
 
 /// A call whose arguments have become arrays.
@@ -71,6 +71,7 @@ impl<'py> Call<'py> {
         let names = [self.x.name(), self.second.as_ref().map_or("", Array::name)];
         let both;
         let (shape, names): (&[usize], &[&str]) = match &second {
+            Some(layout) if same(&x.shape, &layout.shape) => (&x.shape, &names),
             Some(layout) => {
                 both = together(&x.shape, &layout.shape)
                     .map_err(|back| error::shapes(names, [&x.shape, &layout.shape], back))?;
@@ -143,9 +144,9 @@ impl<'py> Call<'py> {
     fn size(&self, gives: Gives) -> usize {
         let x = self.x.shape();
         match &self.second {
-            Some(second) => together(x, second.shape()).map_or(0, |shape| count(&shape)),
+            Some(second) if !same(x, second.shape()) => together(x, second.shape()).map_or(0, |shape| count(&shape)),
             None if gives == Gives::Squares => Grid::new(x, &self.axis).map_or(0, |grid| count(&grid.squares())),
-            None => count(x),
+            _ => count(x),
         }
     }
 }

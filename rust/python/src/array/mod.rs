@@ -70,7 +70,7 @@ struct Layout {
 
 impl<'py> Array<'py> {
     /// `object`, if it is an ndarray and not of a subclass.
-    #[inline]
+    #[inline(always)]
     pub fn exact(object: &Bound<'py, PyAny>, name: &'static str) -> Option<Self> {
         let array = object.cast_exact::<PyUntypedArray>().ok()?;
         Some(Self {
@@ -107,22 +107,27 @@ impl<'py> Array<'py> {
             .to_string())
     }
 
-    /// The dtype of its elements. If it is one that could be bfloat16 and none has been met yet, this finds out.
+    /// The dtype of its elements; a bfloat16 gets known.
     pub fn dtype(&self) -> Option<Dtype> {
-        let number = self.type_number();
-        if number >= FIRST_REGISTERED {
-            learn_bfloat16(self.object.py());
-        }
-        dtype_of(number)
+        self.meet_dtype();
+        dtype_of(self.type_number())
     }
 
-    #[inline]
+    /// If its dtype could be bfloat16 and none has been met yet, this finds out.
+    #[inline(always)]
+    pub fn meet_dtype(&self) {
+        if self.type_number() >= FIRST_REGISTERED {
+            learn_bfloat16(self.object.py());
+        }
+    }
+
+    #[inline(always)]
     fn fields(&self) -> *const PyArrayObject_fields {
         // SAFETY: a live ndarray, and the GIL is held.
         unsafe { _PyArray_GET_ITEM_DATA(self.object.as_array_ptr()) }
     }
 
-    #[inline]
+    #[inline(always)]
     fn type_number(&self) -> c_int {
         // SAFETY: a live ndarray has a descriptor; the GIL is held, so nobody exchanges it meanwhile.
         unsafe { (*_PyDataType_GET_ITEM_DATA((*self.fields()).descr)).type_num }
@@ -261,8 +266,7 @@ impl<'py> Array<'py> {
         if !same(&out.shape, shape) {
             return Err(error::out::shape(&out.shape, shape));
         }
-        let contiguous = out.flags & (NPY_ARRAY_C_CONTIGUOUS | NPY_ARRAY_F_CONTIGUOUS) != 0;
-        if !contiguous && overlap::overlaps_itself(&out.span()) {
+        if out.extent().is_none() && overlap::overlaps_itself(&out.span()) {
             return Err(error::out::overlaps_itself(&out.shape, &out.strides));
         }
         Ok(out)
@@ -419,6 +423,27 @@ pub fn result_dtype(descr: &Bound<'_, PyArrayDescr>) -> Option<Dtype> {
 }
 
 impl Layout {
+    /// How many bytes its elements take from the first on, if they have no gaps.
+    #[inline(always)]
+    fn extent(&self) -> Option<usize> {
+        if self.flags & (NPY_ARRAY_C_CONTIGUOUS | NPY_ARRAY_F_CONTIGUOUS) == 0 {
+            return None;
+        }
+        Some(count(&self.shape).saturating_mul(self.dtype.size()))
+    }
+
+    /// Whether both have elements in places of their own, as can be told without a search.
+    #[inline(always)]
+    fn is_clear_of(&self, other: &Self) -> bool {
+        match (self.extent(), other.extent()) {
+            (Some(own), Some(others)) => {
+                let (a, b) = (self.ptr.addr(), other.ptr.addr());
+                a.saturating_add(own) <= b || b.saturating_add(others) <= a
+            }
+            _ => false,
+        }
+    }
+
     fn span(&self) -> Span<'_> {
         Span {
             start: self.ptr.addr(),
@@ -493,9 +518,9 @@ fn spread(array: &Array<'_>, layout: &mut Layout, names: &[&str], shape: &[usize
 }
 
 /// Puts a copy of `array` in its place, and of its layout, where it shares memory with `out`.
-#[inline]
+#[inline(always)]
 fn part(array: &mut Array<'_>, layout: &mut Layout, out: &Layout) -> PyResult<()> {
-    if overlap::shares(&layout.span(), &out.span()) {
+    if !layout.is_clear_of(out) && overlap::shares(&layout.span(), &out.span()) {
         *array = array.copy()?;
         *layout = array.layout_of(None)?;
     }
