@@ -17,6 +17,7 @@ import numpy as np
 from ulps import FLOAT64
 
 BITS = 120
+CUT = np.exp(np.longdouble(-106.9))  # a float32 probability below exp(-107) may be taken for 0 in a product
 
 if np.finfo(np.longdouble).nmant < 63:
     raise RuntimeError("the oracle needs a longdouble of at least 64 bits; this platform's is too short")
@@ -86,7 +87,7 @@ class Rows:
         self.nothing = ~self.on.any(axis=1)
         self.nan = (self.on & np.isnan(self.values.astype(np.longdouble))).any(axis=1)
         self.undefined = self.nan
-        # The least probability that has all its digits: below it, an ULP of p is that of the subnormal numbers.
+        # The least normal number: below it, an ULP is that of the subnormal numbers.
         self.tiny = np.ldexp(np.longdouble(1), -126 if x.dtype.itemsize < 8 else -1022)
 
     def matrix(self, array):
@@ -159,9 +160,16 @@ class Logits(Rows):
         return self.e / (1 + self.tail)
 
     @property
+    def excused(self):
+        """Return what a probability counts for at least: of float64 any, of float32 one that is taken for 0."""
+        if self.tiny < CUT:
+            return np.broadcast_to(self.tiny, self.e.shape)
+        return np.where(self.e < CUT, CUT * 2**23, 0)
+
+    @property
     def p_scale(self):
         """The softmax, as what errors are measured against."""
-        return np.maximum(self.p, self.tiny)
+        return np.maximum(self.p, self.excused)
 
     def mean(self, values):
         """Weigh with the probabilities and add."""
@@ -267,7 +275,7 @@ def log_softmax_vjp_scale(x, g, axis=-1, *, temperature=1.0, where=True):
     """(|g_i| + p_i sum |g|) / T, and the like at k."""
     rows = _rows(x, axis, temperature, where)
     g = abs(rows.beside(g))
-    at_top = (g * np.maximum(rows.tail, rows.tiny) + others(g, rows.top)) / (1 + rows.tail)
+    at_top = g * others(rows.p_scale, rows.top) + others(g, rows.top) / (1 + rows.tail)
     return rows.elements(np.where(rows.top, at_top, g + rows.p_scale * g.sum(axis=1, keepdims=True)) / rows.t)
 
 
@@ -473,10 +481,10 @@ class Loss:
         return self.finish(value)
 
     def gradient_least(self, grad_output=1.0):
-        """Return what the least probability that has all its digits amounts to in the gradient."""
+        """Return what probabilities count for at least, in the gradient."""
         rows = self.rows
         with np.errstate(invalid="ignore"):
-            value = abs(self.share * self.a) * rows.tiny / rows.t * abs(rows.per_row(grad_output))
+            value = abs(self.share * self.a) * rows.excused / rows.t * abs(rows.per_row(grad_output))
         return self.finish(np.broadcast_to(value, rows.e.shape))
 
     def hvp(self, v):

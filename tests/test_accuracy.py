@@ -117,6 +117,21 @@ def test_subnormal_results_are_results(dtype):
     assert ((tiny > 0) & (tiny < 2.0**form.smallest)).sum() > 300
 
 
+@pytest.mark.parametrize("f", [f for f in WITH_TEMPERATURE if "backward" not in f.name], ids=str)
+def test_a_small_temperature_brings_back_what_is_subnormal(f, rng):
+    """Probabilities, and products with the vector, below the normal float32 numbers, over a temperature below 1."""
+    below = np.linspace(-106, -55, 103)
+    for t in (0.3, 1e-2, 1e-3, 1e-6, 1e-9):
+        x = np.zeros((len(below), 3), np.float32)
+        x[:, 1], x[:, 2] = below * t, below[::-1] * t
+        for size in (1.0, 1e-4, 1e4):
+            arrays = f.arguments(rng, x)
+            for array in arrays[1:]:
+                array *= np.float32(size)
+                array[::2, 0] = array[::2, 2]  # a difference of 0: what is left is the mean's
+            f.check(f(*arrays, axis=-1, temperature=t), FLOAT32, *arrays, temperature=t, label=f"T={t} size={size}")
+
+
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 def test_rank_order_is_kept(dtype, rng):
     """x_i > x_j must never give p_i < p_j: neighbouring floats over 100 logits' worth of range, around many maxima."""

@@ -84,18 +84,17 @@ unsafe fn row<S: Isa + Simd<T>, T: Stored>(
                 Some(row) => {
                     let p = scratch.add(i).read();
                     let scale = Line {
-                        p: if softmax {
-                            Vector::splat(s, p)
-                        } else {
-                            Vector::splat(s, T::ONE)
-                        },
+                        p: if softmax { Vector::splat(s, p) } else { row.one },
                         inverse: row.inverse,
                     };
                     along::map(s, scale, Source::of(scratch, scratch), To::Cache(line), n);
                     // 1 - p_i, at the maximum without the difference.
-                    let (one, p) = (Vector::splat(s, T::ONE), Vector::splat(s, p));
-                    let rest = if i == row.peak { row.tail } else { one - p };
-                    let diagonal = if softmax { p * rest } else { rest };
+                    let rest = if i == row.peak {
+                        row.tail
+                    } else {
+                        row.one - Vector::splat(s, p)
+                    };
+                    let diagonal = scale.p * rest;
                     let diagonal = diagonal.mul_add(row.inverse[0], diagonal * row.inverse[1]);
                     line.add(i).write(diagonal.lane(0));
                     if row.octaves != 0 {

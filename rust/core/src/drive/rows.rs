@@ -500,8 +500,10 @@ pub(super) struct JacobianRow<S: Simd<T>, T: Float> {
     pub(super) peak: usize,
     /// 1 - p there.
     pub(super) tail: Vector<S, T>,
-    /// 1 / T, a sum of two, but for a power of two.
+    /// 1 / T, a sum of two, but for a power of two, and over the square of `one`.
     pub(super) inverse: [Vector<S, T>; 2],
+    /// What probabilities come times.
+    pub(super) one: Vector<S, T>,
     pub(super) octaves: i32,
 }
 
@@ -541,6 +543,7 @@ pub(super) unsafe fn probabilities<S: Isa + Simd<T>, T: Stored>(
             peak,
             tail: p[2],
             inverse: [p[3], p[4]],
+            one: p[5],
             octaves: known.octaves(0),
         })
     }

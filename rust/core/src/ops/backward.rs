@@ -5,7 +5,7 @@
 //! * y = log_softmax(x): `(g_i - exp(y_i) sum_j g_j) / T`; at k, where exp(y_k) is above 1/2, with 1 - p_k as
 //!   -expm1(y_k): `(-g_k expm1(y_k) - exp(y_k) sum over j != k of g_j) / T`.
 
-use super::products::{add_apart, finish_cotangent};
+use super::products::{add_apart, cotangent_params, finish_cotangent};
 use super::{Elements, From, Params, Pick, RowOp, Stats};
 use crate::math::exp::expm1;
 use crate::row::SUMS;
@@ -18,7 +18,7 @@ pub(crate) struct SoftmaxBackward<const TEMPERATURE: bool>;
 
 impl<const TEMPERATURE: bool> RowOp for SoftmaxBackward<TEMPERATURE> {
     const FROM: From = From::X;
-    const PARAMS: usize = if TEMPERATURE { 4 } else { 2 };
+    const PARAMS: usize = if TEMPERATURE { 5 } else { 2 };
     const MASKED: f64 = 0.0;
     const DERIVES: bool = true;
     const BLANK: f64 = 0.0;
@@ -38,7 +38,8 @@ impl<const TEMPERATURE: bool> RowOp for SoftmaxBackward<TEMPERATURE> {
     fn row<S: Isa, T: Float>(self, stats: &Stats<S>) -> Params<Vector<S, f64>> {
         let zero = Vector::zero(stats.sum.1);
         let [inverse, inverse_lo] = stats.split_inverse_temperature::<T>();
-        [stats.picked, stats.sums[0], inverse, inverse_lo, zero, zero]
+        let [sum, rest] = stats.split_over_temperature::<T>(stats.sums[0]);
+        [stats.picked, sum, inverse, inverse_lo, zero - rest, zero]
     }
 
     #[inline(always)]
@@ -49,7 +50,7 @@ impl<const TEMPERATURE: bool> RowOp for SoftmaxBackward<TEMPERATURE> {
             return y * v;
         }
         // (An infinite number has no low part: it comes out as at a temperature of 1.)
-        let low = v * p[3];
+        let low = v.mul_add(p[3], p[4]);
         let result = y * v.mul_add(p[2], low.select(low.equal(low), Vector::zero(y.1)));
         // (0 times what 1 / T made infinite is a NaN that no sum shows.)
         result.select(result.equal(result), Vector::splat(y.1, T::NAN))
@@ -82,20 +83,11 @@ impl RowOp for LogSoftmaxBackward {
     fn row<S: Isa, T: Float>(self, stats: &Stats<S>) -> Params<Vector<S, f64>> {
         let one = Vector::splat(stats.sum.1, 1.0);
         let [others, at_max, _] = stats.sums;
-        // The exponential of 0 is all there is in the sum of exponentials.
-        let [hi, lo] = stats.split_inverse_total::<T>();
-        let [inverse, inverse_lo] = stats.split_inverse_temperature::<T>();
         let minus_rest = expm1(stats.max);
         let others_sum = others + (at_max - stats.picked);
         let at_peak = Vector::zero(one.1) - (stats.picked * minus_rest + (one + minus_rest) * others_sum);
-        [
-            hi,
-            lo,
-            others + at_max,
-            inverse,
-            inverse_lo,
-            at_peak * stats.inverse_temperature(),
-        ]
+        // (The exponential of 0 is all there is in the sum of exponentials.)
+        cotangent_params::<S, T>(stats, others + at_max, at_peak * stats.inverse_temperature())
     }
 
     #[inline(always)]

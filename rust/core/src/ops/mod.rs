@@ -259,16 +259,25 @@ impl<S: Isa> Stats<S> {
         Vector::splat(self.sum.1, 1.0).div(self.scaled_temperature)
     }
 
+    /// 1 / T, as a pair.
+    #[inline(always)]
+    fn inverse_temperature_pair(&self) -> [Vector<S, f64>; 2] {
+        let inverse = self.inverse_temperature();
+        let left = self
+            .scaled_temperature
+            .fused_neg_mul_add(inverse, Vector::splat(self.sum.1, 1.0));
+        [inverse, left * inverse]
+    }
+
     /// `factor` / (T sum of all exponentials) as the sum of two of `T`, each of which keeps all its digits.
     #[inline(always)]
     pub(crate) fn scale<T: Float>(&self, factor: Vector<S, f64>) -> [Vector<S, f64>; 2] {
         let s = self.sum.1;
         let [hi, lo] = self.inverse_total();
-        // factor / T, with what the division left.
-        let quotient = factor.div(self.scaled_temperature);
-        let left = quotient
-            .fused_neg_mul_add(self.scaled_temperature, factor)
-            .div(self.scaled_temperature);
+        // factor / T, with what rounding took from it.
+        let [inverse, inverse_lo] = self.inverse_temperature_pair();
+        let quotient = factor * inverse;
+        let left = factor * inverse_lo - factor.fused_neg_mul_add(inverse, quotient);
         let product = hi * quotient;
         let zero = Vector::zero(s);
         let lost = hi.fused_neg_mul_add(quotient, product);
@@ -281,10 +290,33 @@ impl<S: Isa> Stats<S> {
     /// 1 / T as the sum of two of `T`.
     #[inline(always)]
     pub(crate) fn split_inverse_temperature<T: Float>(&self) -> [Vector<S, f64>; 2] {
-        let one = Vector::splat(self.sum.1, 1.0);
-        let inverse = self.inverse_temperature();
-        let rest = self.scaled_temperature.fused_neg_mul_add(inverse, one);
-        T::split(self.sum.1, inverse, rest * inverse)
+        let [inverse, rest] = self.inverse_temperature_pair();
+        T::split(self.sum.1, inverse, rest)
+    }
+
+    /// A number that is divided by T, as one of `T` and, over T, what a subnormal number rounds off: it is much, and 1 / T
+    /// may bring it back.
+    #[inline(always)]
+    pub(crate) fn split_over_temperature<T: Float>(&self, number: Vector<S, f64>) -> [Vector<S, f64>; 2] {
+        let zero = Vector::zero(number.1);
+        let [rounded, rest] = T::split(number.1, number, zero);
+        let size = number.max(zero - number);
+        let normal = size.not_less(Vector::splat(number.1, T::LEAST_NORMAL));
+        [rounded, zero.select(normal, rest * self.inverse_temperature())]
+    }
+
+    /// Two powers of two whose product is 1: what a number comes times, and what goes with the exponentials that are
+    /// multiplied with it. Both are 1 but for a number that is faint beside `unit`: see [`Float::FAINT`].
+    #[inline(always)]
+    pub(crate) fn lift<T: Float>(&self, number: Vector<S, f64>, unit: Vector<S, f64>) -> [Vector<S, f64>; 2] {
+        let s = number.1;
+        let one = Vector::splat(s, 1.0);
+        let size = number.max(Vector::zero(s) - number);
+        let large = size.not_less(unit * Vector::splat(s, T::FAINT));
+        [
+            one.select(large, Vector::splat(s, T::LIFT)),
+            one.select(large, Vector::splat(s, 1.0 / T::LIFT)),
+        ]
     }
 
     /// exp((v - m) / T) for v <= m, where the maximum's is 1.

@@ -23,11 +23,12 @@ fn add_products<S: Simd<T>, T: Float>(sums: &mut [Vector<S, T>; SUMS], of: &Elem
     sums[0] = of.e.mul_add(of.b - of.picked, sums[0]);
 }
 
-/// sum_j p_j (t_j - t_k).
+/// sum_j p_j (t_j - t_k), times a number.
 #[inline(always)]
-fn mean<S: Isa>(stats: &Stats<S>) -> Vector<S, f64> {
+fn mean<S: Isa>(stats: &Stats<S>, times: Vector<S, f64>) -> Vector<S, f64> {
     let [inverse, rest] = stats.inverse_total();
-    stats.sums[0].mul_add(inverse, stats.sums[0] * rest)
+    let sum = stats.sums[0] * times;
+    sum.mul_add(inverse, sum * rest)
 }
 
 /// J t, or J^T g.
@@ -36,7 +37,7 @@ pub(crate) struct SoftmaxProduct;
 
 impl RowOp for SoftmaxProduct {
     const FROM: From = From::Exp;
-    const PARAMS: usize = 4;
+    const PARAMS: usize = 5;
     const MASKED: f64 = 0.0;
     const DERIVES: bool = true;
     const SECOND: bool = true;
@@ -51,14 +52,15 @@ impl RowOp for SoftmaxProduct {
 
     #[inline(always)]
     fn row<S: Isa, T: Float>(self, stats: &Stats<S>) -> Params<Vector<S, f64>> {
-        let zero = Vector::zero(stats.sum.1);
+        let one = Vector::splat(stats.sum.1, 1.0);
         let [hi, lo] = stats.scale::<T>(stats.given.factor);
-        [hi, lo, stats.picked, mean(stats), zero, zero]
+        let [lift, lower] = stats.lift::<T>(mean(stats, one), one);
+        [hi, lo, stats.picked, mean(stats, lift), lower, Vector::zero(one.1)]
     }
 
     #[inline(always)]
     fn finish<S: Simd<T>, T: Float>(self, p: &Params<Vector<S, T>>, e: Vector<S, T>, b: Vector<S, T>) -> Vector<S, T> {
-        let v = e * ((b - p[2]) - p[3]);
+        let v = (e * p[4]).fused_neg_mul_add(p[3], e * (b - p[2]));
         v.mul_add(p[0], v * p[1])
     }
 }
@@ -69,7 +71,7 @@ pub(crate) struct LogSoftmaxJvp;
 
 impl RowOp for LogSoftmaxJvp {
     const FROM: From = From::Second;
-    const PARAMS: usize = 4;
+    const PARAMS: usize = 5;
     const MASKED: f64 = 0.0;
     const DERIVES: bool = true;
     const SECOND: bool = true;
@@ -85,14 +87,16 @@ impl RowOp for LogSoftmaxJvp {
     #[inline(always)]
     fn row<S: Isa, T: Float>(self, stats: &Stats<S>) -> Params<Vector<S, f64>> {
         let zero = Vector::zero(stats.sum.1);
+        let one = Vector::splat(zero.1, 1.0);
         let [inverse, inverse_lo] = stats.split_inverse_temperature::<T>();
-        [stats.picked, mean(stats), inverse, inverse_lo, zero, zero]
+        let [mean, rest] = stats.split_over_temperature::<T>(mean(stats, one));
+        [stats.picked, mean, inverse, inverse_lo, zero - rest, zero]
     }
 
     #[inline(always)]
     fn finish<S: Simd<T>, T: Float>(self, p: &Params<Vector<S, T>>, b: Vector<S, T>, _: Vector<S, T>) -> Vector<S, T> {
         let v = (b - p[0]) - p[1];
-        v.mul_add(p[2], v * p[3])
+        v.mul_add(p[2], v.mul_add(p[3], p[4]))
     }
 }
 
@@ -117,7 +121,8 @@ impl RowOp for LogSumExpJvp {
     #[inline(always)]
     fn row<S: Isa, T: Float>(self, stats: &Stats<S>) -> Params<Vector<S, f64>> {
         let zero = Vector::zero(stats.sum.1);
-        [stats.picked + mean(stats), zero, zero, zero, zero, zero]
+        let one = Vector::splat(zero.1, 1.0);
+        [stats.picked + mean(stats, one), zero, zero, zero, zero, zero]
     }
 }
 
@@ -132,16 +137,30 @@ pub(super) fn add_apart<S: Simd<T>, T: Float>(sums: &mut [Vector<S, T>; SUMS], o
     sums[1] = sums[1].add_where(of.x.equal(of.m), of.b);
 }
 
-/// (g_i - p_i sum_j g_j) / T.
+/// The parameters of [`finish_cotangent`]; the last is the result at the maximum.
+#[inline(always)]
+pub(super) fn cotangent_params<S: Isa, T: Float>(
+    stats: &Stats<S>,
+    sum: Vector<S, f64>,
+    at_peak: Vector<S, f64>,
+) -> Params<Vector<S, f64>> {
+    let [lift, lower] = stats.lift::<T>(sum, stats.temperature);
+    let [hi, lo] = stats.scale::<T>((Vector::zero(sum.1) - sum) * lift);
+    let [inverse, inverse_lo] = stats.split_inverse_temperature::<T>();
+    [hi, lo, lower, inverse, inverse_lo, at_peak]
+}
+
+/// (g_i - p_i sum_j g_j) / T. (The sum is divided by T before it meets the exponential: p_i may be subnormal.)
 #[inline(always)]
 pub(super) fn finish_cotangent<S: Simd<T>, T: Float>(
     p: &Params<Vector<S, T>>,
     e: Vector<S, T>,
     g: Vector<S, T>,
 ) -> Vector<S, T> {
-    let [hi, lo, sum, inverse, inverse_lo, _] = *p;
-    let v = e.mul_add(hi, e * lo).fused_neg_mul_add(sum, g);
-    v.mul_add(inverse, v * inverse_lo)
+    let [hi, lo, lower, inverse, inverse_lo, _] = *p;
+    let e = e * lower;
+    let taken = e.mul_add(hi, e * lo);
+    g.mul_add(inverse, g.mul_add(inverse_lo, taken))
 }
 
 impl RowOp for LogSoftmaxVjp {
@@ -164,14 +183,12 @@ impl RowOp for LogSoftmaxVjp {
     fn row<S: Isa, T: Float>(self, stats: &Stats<S>) -> Params<Vector<S, f64>> {
         let one = Vector::splat(stats.sum.1, 1.0);
         let [others, at_max, _] = stats.sums;
-        let [hi, lo] = stats.split_inverse_total::<T>();
         let sum = others + at_max;
-        let [inverse, inverse_lo] = stats.split_inverse_temperature::<T>();
         let [s, s_rest] = stats.tail();
         let tail = s + s_rest;
         let others = others + (at_max - stats.picked);
         let at_peak = (stats.picked * tail - others).div(one + tail) * stats.inverse_temperature();
-        [hi, lo, sum, inverse, inverse_lo, at_peak]
+        cotangent_params::<S, T>(stats, sum, at_peak)
     }
 
     #[inline(always)]

@@ -26,15 +26,17 @@ impl RowOp for Softmax {
     }
 }
 
-/// The same for a Jacobian, with 1 - p at the maximum and 1 / T.
+/// The same for a Jacobian, with 1 - p at the maximum and 1 / T: all probabilities times a power of two, where 1 / T may
+/// bring back what they lose as subnormal numbers, and 1 / T over its square. The last parameter is that power.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Probabilities;
 
 impl RowOp for Probabilities {
     const FROM: From = From::Exp;
-    const PARAMS: usize = 5;
+    const PARAMS: usize = 6;
     const MASKED: f64 = 0.0;
     const DERIVES: bool = true;
+    const VANISHES: bool = true;
     const SCALES: bool = true;
 
     #[inline(always)]
@@ -42,6 +44,17 @@ impl RowOp for Probabilities {
         let [hi, lo, ..] = Softmax.row::<S, T>(stats);
         let [inverse, inverse_lo] = stats.split_inverse_temperature::<T>();
         let [tail, _] = stats.shares();
-        [hi, lo, tail, inverse, inverse_lo, tail]
+        let one = Vector::splat(tail.1, 1.0);
+        let warm = stats.temperature.not_less(one);
+        let times = one.select(warm, Vector::splat(tail.1, T::PROBABILITY));
+        let over = one.select(warm, Vector::splat(tail.1, 1.0 / (T::PROBABILITY * T::PROBABILITY)));
+        [
+            hi * times,
+            lo * times,
+            tail * times,
+            inverse * over,
+            inverse_lo * over,
+            times,
+        ]
     }
 }

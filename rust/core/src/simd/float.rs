@@ -99,6 +99,14 @@ pub(crate) trait Float:
     /// Exponents of what a derivative may be divided by at once; what is beyond is divided by in the end.
     const DIVISORS: [i32; 2];
 
+    /// The least number with all its digits.
+    const LEAST_NORMAL: f64;
+    /// A number of a row below `FAINT` comes times `LIFT`, where 1 / T may bring back what it loses as a subnormal number.
+    const FAINT: f64;
+    const LIFT: f64;
+    /// What two probabilities come times that are multiplied, for the same reason.
+    const PROBABILITY: f64;
+
     /// How products that may be subnormal are put together.
     const SUBNORMAL: Subnormal<Self>;
 
@@ -243,6 +251,10 @@ impl Float for f32 {
     const SHIFT_LIMIT: f64 = 2.3e6;
     const TEMPERATURE_LIMIT: f64 = 65536.0;
     const DIVISORS: [i32; 2] = [-100, 34];
+    const LEAST_NORMAL: f64 = 1.0 / (1_u128 << 126) as f64;
+    const FAINT: f64 = 1.0 / (1_u64 << 60) as f64;
+    const LIFT: f64 = (1_u128 << 64) as f64;
+    const PROBABILITY: f64 = (1_u64 << 60) as f64;
 
     const SUBNORMAL: Subnormal<Self> = subnormal!(u32, mantissa: 23, one: 127, up: 96, small: 96, nothing: 161);
 
@@ -384,6 +396,10 @@ impl Float for f64 {
     const SHIFT_LIMIT: f64 = 7.0e13; // 2^46
     const TEMPERATURE_LIMIT: f64 = 1.0e15;
     const DIVISORS: [i32; 2] = [-900, 700];
+    const LEAST_NORMAL: f64 = Self::MIN_POSITIVE;
+    const FAINT: f64 = f64::from_bits((1023 - 500) << 52);
+    const LIFT: f64 = f64::from_bits((1023 + 512) << 52);
+    const PROBABILITY: f64 = f64::from_bits((1023 + 480) << 52);
 
     const SUBNORMAL: Subnormal<Self> = subnormal!(u64, mantissa: 52, one: 1023, up: 256, small: 900, nothing: 1090);
 
