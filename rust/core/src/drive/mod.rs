@@ -192,9 +192,8 @@ impl<'a, T: Stored, O: RowOp> Call<'a, T, O> {
             near: elements <= NEAR_BYTES / size_of::<T>(),
             far: elements > FAR_BYTES / size_of::<T>(),
             streams: out_in_place
-                && elements > STREAM_BYTES / (if O::SECOND { 3 } else { 2 } * size_of::<T>())
-                && plan.n >= stream_row_bytes::<O>() / size_of::<T>()
-                && plan.streams::<T, O>(),
+                && plan.streams::<T, O>()
+                && plan.n >= stream_row_bytes::<O>() / size_of::<T>(),
             second_columns: plan.second_columns::<T>(),
             plan,
         }

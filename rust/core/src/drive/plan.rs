@@ -393,11 +393,14 @@ impl<'a> Plan<'a> {
             && self.unit(|step| step.out, size_of::<T>())
     }
 
-    /// Whether many results can be sent past the caches: not where the lines they go to have been read.
+    /// Whether results are worth sending past the caches: not where there are few, nor where the lines they go to have
+    /// been read.
     #[inline]
     pub(crate) fn streams<T: Stored, O: RowOp>(&self) -> bool {
         let problem = self.problem;
+        let arrays = if O::SECOND { 3 } else { 2 };
         O::FROM != From::Nothing
+            && self.rows.saturating_mul(self.n) > super::STREAM_BYTES / (arrays * size_of::<T>())
             && problem.out.ptr != problem.x.ptr
             && problem.out.ptr.addr().is_multiple_of(size_of::<T>())
             && problem
