@@ -191,9 +191,7 @@ impl<'a, T: Stored, O: RowOp> Call<'a, T, O> {
             out_in_place,
             near: elements <= NEAR_BYTES / size_of::<T>(),
             far: elements > FAR_BYTES / size_of::<T>(),
-            streams: out_in_place
-                && plan.streams::<T, O>()
-                && plan.n >= stream_row_bytes::<O>() / size_of::<T>(),
+            streams: out_in_place && plan.streams::<T, O>() && plan.n >= stream_row_bytes::<O>() / size_of::<T>(),
             second_columns: plan.second_columns::<T>(),
             plan,
         }
