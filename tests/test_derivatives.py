@@ -211,7 +211,10 @@ def test_jacobian(name, dtype, rng):
         want = getattr(reference, name)(x, temperature=t)
         cut = np.where(np.abs(want) * t[:, None, None] < reference.CUT, reference.CUT * 2**23, 0)
         least = cut if dtype.itemsize < 8 else np.ldexp(np.longdouble(1), -1022)
-        scale, precision = np.maximum(np.abs(want), least / t[:, None, None]), ulps.DERIVATIVE_LIMIT[FLOAT32 if dtype in HALVES else dtype]
+        scale, precision = (
+            np.maximum(np.abs(want), least / t[:, None, None]),
+            ulps.DERIVATIVE_LIMIT[FLOAT32 if dtype in HALVES else dtype],
+        )
         if dtype in HALVES:
             precision, scale = ulps.with_half_limit(precision, want, scale, dtype), None
         got = f(x, temperature=t)
