@@ -24,7 +24,7 @@ TABLE = [
     ({"temperature": -2.5}, ValueError, ["temperature", "-2.5", "positive"]),
     ({"temperature": float("nan")}, ValueError, ["temperature", "(?i)nan", "finite"]),
     ({"temperature": float("inf")}, ValueError, ["temperature", "inf", "finite"]),
-    ({"temperature": [1.0, -3.0, 1.0]}, ValueError, ["temperature", "-3", "positive"]),
+    ({"temperature": [1.0, -3.0, 1.0]}, ValueError, ["temperature", "-3", "positive", r"at index \(1,\)"]),
     ({"temperature": [1.0, 2.0]}, ValueError, ["temperature", r"\(2,\)", r"\(3,\)"]),
     ({"out": [0.0]}, TypeError, ["out", "list", "ndarray"]),
     ({"out": np.zeros((3, 4, 1), np.float32)}, ValueError, ["out", r"\(3, 4, 1\)", r"\(3, 4\)|\(3,\)"]),

@@ -323,8 +323,8 @@ impl Real<'_> {
     #[cold]
     fn all(self, name: &'static str, range: &str, right: impl Fn(f64) -> bool) -> PyResult<Numbers> {
         let numbers = self.read(name)?;
-        match with_default_mode(|| numbers.values().iter().find(|&&value| !right(value))) {
-            Some(&value) => Err(error::number(name, range, value)),
+        match with_default_mode(|| numbers.first_wrong(right)) {
+            Some((index, value)) => Err(error::number(name, range, value, &index)),
             None => Ok(numbers),
         }
     }
@@ -353,7 +353,7 @@ impl Real<'_> {
         };
         match (numbers.shape(), numbers.values()) {
             ([], &[value]) if with_default_mode(|| right(value)) => Ok(value),
-            ([], &[value]) => Err(error::number(name, range, value)),
+            ([], &[value]) => Err(error::number(name, range, value, &[])),
             (shape, _) => Err(error::many(name, shape)),
         }
     }

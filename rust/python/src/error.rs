@@ -118,8 +118,11 @@ pub fn dtypes(names: [&str; 2], dtypes: [&str; 2]) -> PyErr {
 }
 
 /// A number that is out of its range.
-pub fn number(name: &str, right: &str, value: f64) -> PyErr {
-    PyValueError::new_err(format!("{name} must be {right}, got {value}"))
+pub fn number(name: &str, right: &str, value: f64, index: &[usize]) -> PyErr {
+    PyValueError::new_err(match index {
+        [] => format!("{name} must be {right}, got {value}"),
+        _ => format!("{name} must be {right}, got {value} at index {}", Tuple(index)),
+    })
 }
 
 /// What is no number at all where one number was asked for.

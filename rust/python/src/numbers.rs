@@ -40,6 +40,20 @@ impl Numbers {
         }
     }
 
+    /// The index of the first that is not right, and what is there.
+    pub fn first_wrong(&self, right: impl Fn(f64) -> bool) -> Option<(Vec<usize>, f64)> {
+        let values = self.values();
+        let at = values.iter().position(|&value| !right(value))?;
+        let mut rest = at;
+        let mut index = self.shape().to_vec();
+        for place in index.iter_mut().rev() {
+            let length = *place;
+            *place = rest % length;
+            rest /= length;
+        }
+        Some((index, values[at]))
+    }
+
     /// One for each element of `shape`, in C order; `None` if they do not broadcast to it.
     pub fn each(&self, shape: &[usize]) -> PyResult<Option<Vec<f64>>> {
         let values = self.values();

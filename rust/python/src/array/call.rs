@@ -128,8 +128,8 @@ impl<'py> Call<'py> {
             // run since. All inputs were broadcast to the problem's shape. `out` is new, or it is writeable and its
             // elements have memory of their own; it is exactly `x` or `second`, or apart from each input. Without the
             // GIL the shield is up.
-            let (done, pending) = unsafe { compute(py, release, |control| softmax_core::run(&problem, control)) };
-            done.map_err(|fault| error::core(fault, pending))?;
+            let done = unsafe { compute(py, release, |control| softmax_core::run(&problem, control)) };
+            done.map_err(|(fault, pending)| error::core(fault, pending))?;
         }
         drop(shield);
         if is_given {

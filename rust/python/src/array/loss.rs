@@ -244,8 +244,8 @@ impl<'py> CrossEntropy<'py> {
         // the numbers are as many as core asks for. The array of the derivative is new, or it is writeable and its
         // elements have memory of their own; it is exactly `logits` or `v`, or apart from each input. Without the GIL
         // the shield is up.
-        let (done, pending) = unsafe { compute(py, release, |control| softmax_core::cross_entropy(&problem, control)) };
-        let losses = done.map_err(|fault| match fault {
+        let done = unsafe { compute(py, release, |control| softmax_core::cross_entropy(&problem, control)) };
+        let losses = done.map_err(|(fault, pending)| match fault {
             Fault::Core(fault) => error::core(fault, pending),
             Fault::Class(index, value) => error::class(&index, value, classes, terms.ignore_index),
         })?;

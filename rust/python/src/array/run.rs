@@ -82,18 +82,18 @@ impl<T, F: FnOnce(&dyn Control) -> T> Detached<'_, F> {
     }
 }
 
-/// Calls `work`, with the GIL or without it; gives its result, and the exception that interrupted it.
+/// Calls `work`, with the GIL or without it; its fault comes with the exception that interrupted it, if one did.
 ///
 /// # Safety
 /// With `release`, `work` holds no Python object, and whatever it does it may do while other Python threads run.
 #[inline(always)]
-pub unsafe fn compute<T: Send>(
+pub unsafe fn compute<T: Send, E: Send>(
     py: Python<'_>,
     release: bool,
-    work: impl FnOnce(&dyn Control) -> T,
-) -> (T, Option<PyErr>) {
+    work: impl FnOnce(&dyn Control) -> Result<T, E>,
+) -> Result<T, (E, Option<PyErr>)> {
     if !release {
-        return (work(&NoControl), None);
+        return work(&NoControl).map_err(|fault| (fault, None));
     }
     let signals = Signals {
         last: Cell::new(Instant::now()),
@@ -101,5 +101,5 @@ pub unsafe fn compute<T: Send>(
     };
     let detached = Detached(work, &signals);
     let done = py.detach(move || detached.run());
-    (done, signals.pending.take())
+    done.map_err(|fault| (fault, signals.pending.take()))
 }
