@@ -749,6 +749,24 @@ def test_derivative_of_the_cap(rng):
         assert_close(gradient, np.stack([-slope, slope], axis=1), dtype, limit, rows=(x,), label=f"sech^2 {dtype}")
 
 
+@pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64], ids=str)
+def test_an_infinite_squared_logsumexp_makes_no_nan(dtype):
+    """An overflow of x/T, or of what L^2 brings: infinite where there is a probability, 0 where there is none."""
+    big = ulps.largest(dtype)
+    for t in (0.5, 1e-3):
+        x = np.array([[big * 0.9, 0, 1], [1, big * 0.9, -big]], dtype)
+        for target in ([0, 1], [2, 0], [[1, 0, 0], [0.25, 0.25, 0.5]]):
+            for smoothing in (0.0, 0.1):
+                call = {"z_loss": 1e6, "temperature": t, "reduction": "sum", "label_smoothing": smoothing}
+                target = np.array(target, dtype if np.ndim(target) == 2 else int)
+                loss, gradient = cross_entropy_with_grad(x, target, **call)
+                plain = cross_entropy_with_grad(x, target, **(call | {"z_loss": 0.0}))[1]
+                assert loss == np.inf
+                assert gradient[0, 0] == gradient[1, 1] == np.inf, f"{gradient}"
+                others = np.array([[0, 1, 1], [1, 0, 1]], bool)
+                assert_same_bits(gradient[others], plain[others], f"{dtype} T={t} {target} {smoothing}")
+
+
 @pytest.mark.parametrize("name", ["softcap", "z_loss"])
 def test_refused_numbers(name, rng):
     """softcap must be positive and finite, z_loss finite; the Hessian knows neither."""

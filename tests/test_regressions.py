@@ -174,3 +174,20 @@ def test_messages_that_led_astray(call, words):
     for word in words:
         assert re.search(word, str(caught.value)), str(caught.value)
     assert "bool" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "t", "size", "gap"),
+    [(np.float32, t, t, 1) for t in (1e-31, 1e-33, 1e-36)]
+    + [(np.float64, 1e-300, 1e-300, 1), (np.float32, 1e-22, 1e27, 60), (np.float64, 1e-200, 1e150, 300)],
+    ids=str,
+)
+def test_cotangents_over_extreme_temperatures(dtype, t, size, gap):
+    """Elements got 0, or infinity: the sum over T left the type's range before the probability came to it."""
+    x = np.array([0, -gap, -2 * gap], dtype) * dtype(t)
+    g = np.array([1.3, 0, 0], dtype) * dtype(size)
+    p = np.exp(x.astype(np.longdouble) / np.longdouble(t))
+    p /= p.sum()
+    total = g.astype(np.longdouble).sum()
+    want = (total * np.array([p[1] + p[2], -p[1], -p[2]]) / np.longdouble(t)).astype(dtype)
+    np.testing.assert_allclose(log_softmax_vjp(x, g, temperature=t), want, rtol=20 * np.finfo(dtype).eps)

@@ -59,6 +59,18 @@ fn square_factor<S: Isa>(stats: &Stats<S>) -> Vector<S, f64> {
     zero.select(factor.equal(zero), factor * logsumexp(stats))
 }
 
+/// (factor + square) / (T sum of all exponentials) as [`Stats::scale`] has it. Where x / T overflows, the squared logsumexp
+/// is infinite, but not what is beside the maximum: a probability of 0 times the largest number is still 0.
+#[inline(always)]
+fn scale<S: Isa, T: Float>(stats: &Stats<S>, factor: Vector<S, f64>, square: Vector<S, f64>) -> [Vector<S, f64>; 2] {
+    let zero = Vector::zero(square.1);
+    let [hi, lo] = stats.scale::<T>(factor + square);
+    let most = Vector::splat(square.1, -T::LOWEST.to_f64());
+    let given = factor + stats.given.square_factor;
+    let finite = (given * zero).equal(zero);
+    [hi.min(most).max(zero - most).select(finite, hi), lo]
+}
+
 /// Softmax times a number for each row, less that number at the row's class (if it has one).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ScaledSoftmax;
@@ -79,12 +91,13 @@ impl RowOp for ScaledSoftmax {
         let one = Vector::splat(stats.sum.1, 1.0);
         let factor = stats.given.factor;
         let square = square_factor(stats);
-        let [hi, lo] = stats.scale::<T>(factor + square);
+        let [hi, lo] = scale::<S, T>(stats, factor, square);
         let [others, inverse] = stats.shares();
         let is_max = stats.picked.equal(stats.pivot);
         let p = inverse.select(is_max, stats.exp(stats.picked) * inverse);
         let p_less_one = (zero - others).select(is_max, p - one);
-        let at_class = (factor * p_less_one + square * p) * stats.inverse_temperature();
+        let squared = zero.select(p.equal(zero), square * p);
+        let at_class = (factor * p_less_one + squared) * stats.inverse_temperature();
         [hi, lo, at_class, zero, zero, zero]
     }
 
@@ -128,7 +141,7 @@ impl<const GRADIENT: bool> RowOp for Dense<GRADIENT> {
         let square = square_factor(stats);
         let [_, others, at_max] = stats.sums;
         let all = others + at_max;
-        let [hi, lo] = stats.scale::<T>(factor * all + square);
+        let [hi, lo] = scale::<S, T>(stats, factor * all, square);
         let inverse = stats.inverse_temperature();
         let others = others + (at_max - stats.picked);
         let [tail, peak] = stats.shares();

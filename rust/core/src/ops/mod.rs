@@ -305,17 +305,19 @@ impl<S: Isa> Stats<S> {
         [rounded, zero.select(normal, rest * self.inverse_temperature())]
     }
 
-    /// Two powers of two whose product is 1: what a number comes times, and what goes with the exponentials that are
-    /// multiplied with it. Both are 1 but for a number that is faint beside `unit`: see [`Float::FAINT`].
+    /// Two powers of two whose product is 1: what a factor of exponentials comes times, and what they come times instead.
+    /// Both are 1, but for factors that are very small or large: see [`Float::FAINT`].
     #[inline(always)]
-    pub(crate) fn lift<T: Float>(&self, number: Vector<S, f64>, unit: Vector<S, f64>) -> [Vector<S, f64>; 2] {
-        let s = number.1;
-        let one = Vector::splat(s, 1.0);
-        let size = number.max(Vector::zero(s) - number);
-        let large = size.not_less(unit * Vector::splat(s, T::FAINT));
+    pub(crate) fn lift<T: Float>(factor: Vector<S, f64>) -> [Vector<S, f64>; 2] {
+        let s = factor.1;
+        let [zero, one, up, down] = [0.0, 1.0, T::LIFT, 1.0 / T::LIFT].map(|value| Vector::splat(s, value));
+        // (0 is as good as any: tiny exponentials made smaller still would only take time.)
+        let size = one.select(factor.equal(zero), factor.max(zero - factor));
+        let faint = Vector::splat(s, T::FAINT).not_less(size);
+        let large = size.not_less(Vector::splat(s, 1.0 / T::FAINT));
         [
-            one.select(large, Vector::splat(s, T::LIFT)),
-            one.select(large, Vector::splat(s, 1.0 / T::LIFT)),
+            up.select(faint, down.select(large, one)),
+            down.select(faint, up.select(large, one)),
         ]
     }
 

@@ -101,10 +101,12 @@ pub(crate) trait Float:
 
     /// The least number with all its digits.
     const LEAST_NORMAL: f64;
-    /// A number of a row below `FAINT` comes times `LIFT`, where 1 / T may bring back what it loses as a subnormal number.
+    /// A factor of exponentials below `FAINT` comes times `LIFT`, for as a subnormal number it would lose digits that 1 / T
+    /// may bring back; one above 1 / `FAINT` comes over it, for it might not be finite, though its product is.
     const FAINT: f64;
     const LIFT: f64;
-    /// What two probabilities come times that are multiplied, for the same reason.
+    /// What two probabilities come times that are multiplied, for the same reason. (Over its square even the low part of
+    /// 1 / T is a normal number: arithmetic with others takes 16 times as long.)
     const PROBABILITY: f64;
 
     /// How products that may be subnormal are put together.
@@ -252,9 +254,9 @@ impl Float for f32 {
     const TEMPERATURE_LIMIT: f64 = 65536.0;
     const DIVISORS: [i32; 2] = [-100, 34];
     const LEAST_NORMAL: f64 = 1.0 / (1_u128 << 126) as f64;
-    const FAINT: f64 = 1.0 / (1_u64 << 60) as f64;
+    const FAINT: f64 = 1.0 / (1_u128 << 120) as f64;
     const LIFT: f64 = (1_u128 << 64) as f64;
-    const PROBABILITY: f64 = (1_u64 << 60) as f64;
+    const PROBABILITY: f64 = (1_u64 << 36) as f64;
 
     const SUBNORMAL: Subnormal<Self> = subnormal!(u32, mantissa: 23, one: 127, up: 96, small: 96, nothing: 161);
 
@@ -397,9 +399,9 @@ impl Float for f64 {
     const TEMPERATURE_LIMIT: f64 = 1.0e15;
     const DIVISORS: [i32; 2] = [-900, 700];
     const LEAST_NORMAL: f64 = Self::MIN_POSITIVE;
-    const FAINT: f64 = f64::from_bits((1023 - 500) << 52);
+    const FAINT: f64 = f64::from_bits((1023 - 1000) << 52);
     const LIFT: f64 = f64::from_bits((1023 + 512) << 52);
-    const PROBABILITY: f64 = f64::from_bits((1023 + 480) << 52);
+    const PROBABILITY: f64 = f64::from_bits((1023 + 440) << 52);
 
     const SUBNORMAL: Subnormal<Self> = subnormal!(u64, mantissa: 52, one: 1023, up: 256, small: 900, nothing: 1090);
 
