@@ -755,10 +755,10 @@ def test_an_infinite_squared_logsumexp_makes_no_nan(dtype):
     big = ulps.largest(dtype)
     for t in (0.5, 1e-3):
         x = np.array([[big * 0.9, 0, 1], [1, big * 0.9, -big]], dtype)
-        for target in ([0, 1], [2, 0], [[1, 0, 0], [0.25, 0.25, 0.5]]):
+        for given in ([0, 1], [2, 0], [[1, 0, 0], [0.25, 0.25, 0.5]]):
+            target = np.array(given, dtype if np.ndim(given) == 2 else int)
             for smoothing in (0.0, 0.1):
                 call = {"z_loss": 1e6, "temperature": t, "reduction": "sum", "label_smoothing": smoothing}
-                target = np.array(target, dtype if np.ndim(target) == 2 else int)
                 loss, gradient = cross_entropy_with_grad(x, target, **call)
                 plain = cross_entropy_with_grad(x, target, **(call | {"z_loss": 0.0}))[1]
                 assert loss == np.inf

@@ -310,7 +310,8 @@ impl<S: Isa> Stats<S> {
     #[inline(always)]
     pub(crate) fn lift<T: Float>(factor: Vector<S, f64>) -> [Vector<S, f64>; 2] {
         let s = factor.1;
-        let [zero, one, up, down] = [0.0, 1.0, T::LIFT, 1.0 / T::LIFT].map(|value| Vector::splat(s, value));
+        let (zero, one) = (Vector::zero(s), Vector::splat(s, 1.0));
+        let (up, down) = (Vector::splat(s, T::LIFT), Vector::splat(s, 1.0 / T::LIFT));
         // (0 is as good as any: tiny exponentials made smaller still would only take time.)
         let size = one.select(factor.equal(zero), factor.max(zero - factor));
         let faint = Vector::splat(s, T::FAINT).not_less(size);
