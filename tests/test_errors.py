@@ -31,6 +31,8 @@ TABLE = [
     ({"out": "float64"}, TypeError, ["out", "float64", "float32"]),
     ({"dtype": np.int32}, TypeError, ["dtype", "int32", "float32"]),
     ({"dtype": np.complex64}, TypeError, ["dtype", "complex64", "float32"]),
+    ({"x": [1, None, 2]}, TypeError, ["must be", "list", r"NoneType at index \(1,\)"]),
+    ({"x": [[1, 2], [3, 10**40]]}, TypeError, ["must be", r"int beyond 64 bits at index \(1, 1\)"]),
     ({"x": np.zeros(3, complex)}, TypeError, ["complex128", "float64"]),
     ({"x": None}, TypeError, ["object|None"]),
     ({"x": ["a", "b"]}, TypeError, ["<U1|str"]),

@@ -39,9 +39,18 @@ def operand(value: object, name: str) -> np.ndarray[Any, Any]:
         msg = f"{name} is a {type(value).__name__} that cannot be made an array: {error}"
         raise ValueError(msg) from error
     if array.dtype == object and not isinstance(value, np.ndarray):
-        msg = f"{name} must be an array of real numbers, got {type(value).__name__} (dtype object)"
+        msg = f"{name} must be an array of real numbers, got {type(value).__name__} (dtype object{_culprit(array)})"
         raise TypeError(msg)
     return array
+
+
+def _culprit(array: np.ndarray[Any, Any]) -> str:
+    """Say which element made NumPy give a list the dtype object."""
+    for index, item in np.ndenumerate(array):
+        if index and np.asarray(item).dtype == object:
+            beyond = " beyond 64 bits" if isinstance(item, int) else ""
+            return f": {type(item).__name__}{beyond} at index {index}"
+    return ""
 
 
 def float64(value: object, name: str) -> np.ndarray[Any, Any]:
