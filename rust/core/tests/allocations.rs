@@ -350,6 +350,10 @@ fn scratch_is_asked_for_last_and_kept() {
     report(&format!(
         "{calls} calls on one thread asked for nothing after their scratch; the largest had {largest} bytes, {without} none"
     ));
+    assert!(
+        0 < without && without < calls / 4,
+        "{without} of {calls}: those whose rows are computed in place"
+    );
 }
 
 #[test]

@@ -139,8 +139,8 @@ struct Call<'a, T, O> {
     /// The constants of exponentials: of the one temperature of all scores; those of 1 where rows have temperatures of
     /// their own, and for saved results.
     base: Base<T>,
-    /// Whether there is one temperature.
-    one: bool,
+    /// Whether there is one temperature for all rows.
+    one_temperature: bool,
     /// Whether rows come with numbers, and whether with the same for all.
     given: bool,
     given_alike: bool,
@@ -172,7 +172,7 @@ impl<'a, T: Stored, O: RowOp> Call<'a, T, O> {
     #[inline]
     fn new(level: Supported, plan: &'a Plan<'a>, op: O) -> Self {
         let (problem, details) = (plan.problem, plan.details);
-        let (base, one) = match problem.temperature {
+        let (base, one_temperature) = match problem.temperature {
             Temperature::One(t) if O::SCORES && t != 1.0 => (Base::new(t), true),
             Temperature::One(_) => (Base::new(1.0), true),
             Temperature::Rows(_) => (Base::new(1.0), false),
@@ -183,9 +183,9 @@ impl<'a, T: Stored, O: RowOp> Call<'a, T, O> {
             level,
             op,
             base,
-            one,
+            one_temperature,
             given: details.are_given(),
-            given_alike: details.are_alike() && (one || !details.hessian),
+            given_alike: details.are_alike() && (one_temperature || !details.hessian),
             x_in_place: plan.x_in_place::<T>(),
             second_in_place: plan.second_in_place::<T>(),
             out_in_place,
@@ -337,7 +337,11 @@ impl<'a, T: Stored, O: RowOp> Call<'a, T, O> {
     /// The constants for the row's temperature.
     #[inline(always)]
     fn base(&self, temperature: f64) -> Base<T> {
-        if self.one { self.base } else { Base::new(temperature) }
+        if self.one_temperature {
+            self.base
+        } else {
+            Base::new(temperature)
+        }
     }
 }
 

@@ -193,6 +193,7 @@ impl<'a> Plan<'a> {
         true
     }
 
+    /// Sorts out axes of any layout.
     #[inline(never)]
     fn sort_any(&mut self) {
         let (problem, reduces) = (self.problem, self.reduces);

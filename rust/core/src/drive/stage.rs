@@ -87,7 +87,7 @@ impl<'c, S: Isa + Simd<T>, T: Stored> Stage<'c, S, T> {
         room: &'c mut Option<Temperatures>,
     ) -> Self {
         let largest = max.max(Vector::zero(s) - max).reduce_max();
-        if call.one && call.base.reaches(largest) {
+        if call.one_temperature && call.base.reaches(largest) {
             return Self {
                 max: max.to_lanes(),
                 pivot: max,
@@ -130,7 +130,7 @@ impl<'c, S: Isa + Simd<T>, T: Stored> Stage<'c, S, T> {
             temperatures: None,
             uniform: true,
         };
-        if !call.one || call.octaves(Place::default()).1 != 0 {
+        if !call.one_temperature || call.octaves(Place::default()).1 != 0 {
             stage.temperatures = Some(room.insert(Temperatures::of_saved(call, count, access)));
         }
         stage

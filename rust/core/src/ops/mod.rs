@@ -113,7 +113,8 @@ pub(crate) enum Kernel {
 }
 
 impl Kernel {
-    /// Calls `visitor` with what implements this, for a temperature of 1 (`unit`) or any.
+    /// Calls `visitor` with what implements this, for a temperature of 1 (`unit`) or any. (Inlined: a visitor that is passed
+    /// in memory is read in pairs of words right after it was written word by word, and a small call would wait for that.)
     #[inline(always)]
     pub(crate) fn visit<V: OpVisitor>(self, unit: bool, visitor: V) -> V::Out {
         match self {

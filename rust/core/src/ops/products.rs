@@ -8,7 +8,8 @@
 //! * logsumexp, tangents: `t_k + sum_j p_j h_j`.
 //!
 //! h_k is 0, so the probability that may round to 1 never enters the sum, and nothing cancels: where p_k is all but 1
-//! the others are right to the last digits. (The usual `p (t - <p, t>)` gives 0 there, or noise.)
+//! the others are right to the last digits. (The usual `p (t - <p, t>)` gives 0 there, or noise.) Then the sum may be
+//! subnormal, though its quotient by a small T is not: see [`Stats::lift`].
 //!
 //! Cotangents of log_softmax are another matter, J^T 1 is not 0: `(g_i - p_i sum_j g_j) / T`. At k, with s the sum of
 //! the other exponentials over the maximum's, that is `(g_k s - sum over j != k of g_j) / ((1 + s) T)`.
@@ -23,7 +24,7 @@ fn add_products<S: Simd<T>, T: Float>(sums: &mut [Vector<S, T>; SUMS], of: &Elem
     sums[0] = of.e.mul_add(of.b - of.picked, sums[0]);
 }
 
-/// sum_j p_j (t_j - t_k), times a number.
+/// sum_j p_j (t_j - t_k), times a number. (Not to be multiplied afterwards: float64's may be subnormal without it.)
 #[inline(always)]
 fn mean<S: Isa>(stats: &Stats<S>, times: Vector<S, f64>) -> Vector<S, f64> {
     let [inverse, rest] = stats.inverse_total();

@@ -253,7 +253,7 @@ impl Float for f32 {
     const SHIFT_LIMIT: f64 = 2.3e6;
     const TEMPERATURE_LIMIT: f64 = 65536.0;
     const DIVISORS: [i32; 2] = [-100, 34];
-    const LEAST_NORMAL: f64 = 1.0 / (1_u128 << 126) as f64;
+    const LEAST_NORMAL: f64 = Self::MIN_POSITIVE as f64;
     const FAINT: f64 = 1.0 / (1_u128 << 120) as f64;
     const LIFT: f64 = (1_u128 << 64) as f64;
     const PROBABILITY: f64 = (1_u64 << 36) as f64;
