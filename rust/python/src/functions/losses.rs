@@ -272,7 +272,7 @@ pub fn cross_entropy_with_grad<'py>(
 #[doc = include_str!("../doc/loss_notes.txt")]
 ///
 /// With A = sum(w * t) the Hessian of a row is A / T times the Jacobian of softmax. With k the first maximum and
-/// h = v - v[k], errors are at most 6 ULP of the largest term, A p abs(h) / T^2 or A p sum(p abs(h)) / T^2.
+/// h = v - v[k], errors are at most 6 ULP of A p (abs(h) + sum(p abs(h))) / T^2.
 ///
 #[doc = include_str!("../doc/subnormal.txt")]
 ///
