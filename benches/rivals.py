@@ -13,7 +13,6 @@ value for derivatives, whose small elements are differences of large ones).
 
 import argparse
 import datetime as dt
-import functools
 import importlib
 import importlib.metadata
 import json
@@ -37,8 +36,11 @@ import softmax_rs
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # how wrong a number is, is measured as in the tests
 
 Array = np.ndarray[Any, Any]
-# One implementation: (arrays, axis, out or None) -> result, or (loss, gradient).
-Call = Callable[[tuple[Array, ...], int, Array | None], Any]
+# One call: no arguments -> result, or (loss, gradient). (Arguments handed on by `*` and `**` take as long as a call of
+# ten elements, keywords longest.)
+Call = Callable[[], Any]
+# One implementation: (arrays, axis, out or None) -> the call that its user would write.
+Bind = Callable[[tuple[Array, ...], int, Array | None], Call]
 
 SHAPES = (
     "1x10,1x1000,32x1000,1024x1000,8192x1000,64x32000,2000x32000,1x10000000,"
@@ -114,15 +116,30 @@ OPS = {
 }
 
 
-def ours(op: str) -> Call:
+def written(text: str, **names: Any) -> Call:  # noqa: ANN401 -- whatever is in the text
+    """The call with this text."""
+    call: Call = eval(f"lambda: {text}", names)  # noqa: S307 -- the text is ours
+    return call
+
+
+def ours(op: str) -> Bind:
     """softmax_rs itself."""
     if not hasattr(softmax_rs, op):
         raise NotImplementedError
-    function = getattr(softmax_rs, op)
-    return lambda arrays, axis, out: function(*arrays, axis=axis, out=out)
+
+    def bind(arrays: tuple[Array, ...], axis: int, out: Array | None) -> Call:
+        names = dict(zip("ab", arrays, strict=False))
+        words = list(names)
+        if axis != arrays[0].ndim - 1 or op == "logsumexp":  # else the default
+            words.append(f"axis={axis}")
+        if out is not None:
+            words.append("out=out")
+        return written(f"function({', '.join(words)})", function=getattr(softmax_rs, op), out=out, **names)
+
+    return bind
 
 
-def by_hand(op: str) -> Call:
+def by_hand(op: str) -> Bind:
     """The lines that NumPy users write."""
 
     def softmax(arrays: tuple[Array, ...], axis: int, out: Array | None) -> Array:
@@ -160,7 +177,7 @@ def by_hand(op: str) -> Call:
         np.put_along_axis(gradient, at, there, axis)
         return loss, gradient
 
-    calls: dict[str, Call] = {
+    lines: dict[str, Callable[[tuple[Array, ...], int, Array | None], Any]] = {
         "softmax": softmax,
         "log_softmax": log_softmax,
         "logsumexp": logsumexp,
@@ -168,20 +185,21 @@ def by_hand(op: str) -> Call:
         "softmax_vjp": vjp,
         "cross_entropy_with_grad": cross_entropy,
     }
-    return calls[op]
+    function = lines[op]
+    return lambda arrays, axis, out: lambda: function(arrays, axis, out)
 
 
-def scipy(op: str) -> Call:
+def scipy(op: str) -> Bind:
     """scipy.special."""
     from scipy import special  # type: ignore[import-untyped]  # it has no types
 
     if not hasattr(special, op):
         raise NotImplementedError
     function = getattr(special, op)
-    return lambda arrays, axis, _: function(*arrays, axis=axis)
+    return lambda arrays, axis, _: written(f"function(x, axis={axis})", function=function, x=arrays[0])
 
 
-def onnxruntime(op: str) -> Call:
+def onnxruntime(op: str) -> Bind:
     """One node, its input and its output bound to the arrays."""
     import onnx
     import onnxruntime as ort  # type: ignore[import-untyped]  # it has no types
@@ -189,47 +207,41 @@ def onnxruntime(op: str) -> Call:
     nodes = {"softmax": "Softmax", "log_softmax": "LogSoftmax", "logsumexp": "ReduceLogSumExp"}
     if op not in nodes:
         raise NotImplementedError
-    sessions: dict[tuple[int, int, str], Any] = {}
 
     def session(x: Array, axis: int) -> Any:  # noqa: ANN401 -- onnxruntime has no types
-        key = (x.ndim, axis, x.dtype.char)
-        if key not in sessions:
-            kind = onnx.helper.np_dtype_to_tensor_dtype(x.dtype)
-            where: dict[str, Any] = {"axes": [axis], "keepdims": 0} if op == "logsumexp" else {"axis": axis}
-            node = onnx.helper.make_node(nodes[op], ["x"], ["y"], **where)
-            shape = [None] * x.ndim
-            info = [onnx.helper.make_tensor_value_info(name, kind, shape) for name in "xy"]
-            graph = onnx.helper.make_graph([node], "g", info[:1], info[1:])
-            if op == "logsumexp":
-                del graph.output[0].type.tensor_type.shape.dim[0]
-            model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8)
-            options = ort.SessionOptions()
-            options.intra_op_num_threads = options.inter_op_num_threads = 1
-            options.log_severity_level = 3
-            sessions[key] = ort.InferenceSession(model.SerializeToString(), options)
-        return sessions[key]
+        kind = onnx.helper.np_dtype_to_tensor_dtype(x.dtype)
+        where: dict[str, Any] = {"axes": [axis], "keepdims": 0} if op == "logsumexp" else {"axis": axis}
+        node = onnx.helper.make_node(nodes[op], ["x"], ["y"], **where)
+        shape = [None] * x.ndim
+        info = [onnx.helper.make_tensor_value_info(name, kind, shape) for name in "xy"]
+        graph = onnx.helper.make_graph([node], "g", info[:1], info[1:])
+        if op == "logsumexp":
+            del graph.output[0].type.tensor_type.shape.dim[0]
+        model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8)
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        return ort.InferenceSession(model.SerializeToString(), options)
 
-    bound: dict[tuple[Any, ...], Any] = {}
-
-    def call(arrays: tuple[Array, ...], axis: int, out: Array | None) -> Any:  # noqa: ANN401
+    def bind(arrays: tuple[Array, ...], axis: int, out: Array | None) -> Call:
         (x,) = arrays
         s = session(x, axis)
         if out is None:
-            return s.run(None, {"x": x})[0]
-        key = (x.ctypes.data, out.ctypes.data, x.shape, axis)
-        if key not in bound:
-            bound.clear()
-            binding = s.io_binding()
-            binding.bind_input("x", "cpu", 0, x.dtype, x.shape, x.ctypes.data)
-            binding.bind_output("y", "cpu", 0, out.dtype, out.shape, out.ctypes.data)
-            bound[key] = binding
-        s.run_with_iobinding(bound[key])
-        return out
+            return lambda: s.run(None, {"x": x})[0]
+        binding = s.io_binding()
+        binding.bind_input("x", "cpu", 0, x.dtype, x.shape, x.ctypes.data)
+        binding.bind_output("y", "cpu", 0, out.dtype, out.shape, out.ctypes.data)
 
-    return call
+        def call() -> Array:
+            s.run_with_iobinding(binding)
+            return out
+
+        return call
+
+    return bind
 
 
-def jax(op: str) -> Call:
+def jax(op: str) -> Bind:
     """jit-compiled."""
     os.environ["JAX_ENABLE_X64"] = "1"  # else float64 would be float32
     import jax as library
@@ -248,14 +260,17 @@ def jax(op: str) -> Call:
     }
     compiled = library.jit(functions[op], static_argnames="axis")
 
-    def call(arrays: tuple[Array, ...], axis: int, _: Array | None) -> Any:  # noqa: ANN401
-        result = compiled(*arrays, axis=axis)
-        return tuple(map(np.asarray, result)) if isinstance(result, tuple) else np.asarray(result)
+    def bind(arrays: tuple[Array, ...], axis: int, _: Array | None) -> Call:
+        def call() -> Any:  # noqa: ANN401
+            result = compiled(*arrays, axis=axis)
+            return tuple(map(np.asarray, result)) if isinstance(result, tuple) else np.asarray(result)
 
-    return call
+        return call
+
+    return bind
 
 
-def _forward_rows(x: Array, y: Array, kind: int) -> None:
+def _softmax_rows(x: Array, y: Array) -> None:
     for i in range(x.shape[0]):
         m = x[i, 0]
         for j in range(x.shape[1]):
@@ -265,14 +280,33 @@ def _forward_rows(x: Array, y: Array, kind: int) -> None:
             e = np.exp(x[i, j] - m)
             y[i, j] = e
             total += e
-        if kind == 0:
-            scale = 1 / total
-            for j in range(x.shape[1]):
-                y[i, j] *= scale
-        else:
-            log = np.log(total)
-            for j in range(x.shape[1]):
-                y[i, j] = x[i, j] - m - log
+        scale = 1 / total
+        for j in range(x.shape[1]):
+            y[i, j] *= scale
+
+
+def _log_softmax_rows(x: Array, y: Array) -> None:
+    for i in range(x.shape[0]):
+        m = x[i, 0]
+        for j in range(x.shape[1]):
+            m = max(m, x[i, j])
+        total = x.dtype.type(0)
+        for j in range(x.shape[1]):
+            total += np.exp(x[i, j] - m)
+        log = np.log(total)
+        for j in range(x.shape[1]):
+            y[i, j] = x[i, j] - m - log
+
+
+def _logsumexp_rows(x: Array, y: Array) -> None:
+    for i in range(x.shape[0]):
+        m = x[i, 0]
+        for j in range(x.shape[1]):
+            m = max(m, x[i, j])
+        total = x.dtype.type(0)
+        for j in range(x.shape[1]):
+            total += np.exp(x[i, j] - m)
+        y[i] = m + np.log(total)
 
 
 def _backward_rows(p: Array, g: Array, y: Array) -> None:
@@ -303,35 +337,40 @@ def _loss_rows(x: Array, target: Array, y: Array) -> Any:  # noqa: ANN401 -- a n
     return loss / x.shape[0]
 
 
-def numba(op: str) -> Call:
+def numba(op: str) -> Bind:
     """A loop for rows of a matrix, compiled."""
     import numba as library
 
-    loops: dict[str, tuple[Callable[..., Any], tuple[int, ...]]] = {
-        "softmax": (_forward_rows, (0,)),
-        "log_softmax": (_forward_rows, (1,)),
-        "softmax_backward": (_backward_rows, ()),
-        "cross_entropy_with_grad": (_loss_rows, ()),
+    loops: dict[str, Callable[..., Any]] = {
+        "softmax": _softmax_rows,
+        "log_softmax": _log_softmax_rows,
+        "logsumexp": _logsumexp_rows,
+        "softmax_backward": _backward_rows,
+        "cross_entropy_with_grad": _loss_rows,
     }
     if op not in loops:
         raise NotImplementedError
-    loop, more = loops[op]
     # Sums may be taken in another order: otherwise they would not be vectorised.
-    compiled = library.njit(fastmath={"reassoc", "contract", "nsz"})(loop)
+    loop = library.njit(fastmath={"reassoc", "contract", "nsz"})(loops[op])
 
-    def call(arrays: tuple[Array, ...], axis: int, out: Array | None) -> Any:  # noqa: ANN401
+    def bind(arrays: tuple[Array, ...], axis: int, out: Array | None) -> Call:
         x = arrays[0]
         if x.ndim != 2 or axis != 1 or x.dtype == np.float16:  # noqa: PLR2004
             raise NotImplementedError
-        y = np.empty_like(x) if out is None else out
-        loss = compiled(*arrays, y, *more)
-        return y if loss is None else (loss, y)
+        names = dict(zip("ab", arrays, strict=False))
+        given = ", ".join(names)
+        if out is not None:
+            return written(f"loop({given}, y)", loop=loop, y=out, **names)
+        new = "empty(len(a), a.dtype)" if op == "logsumexp" else "empty_like(a)"
+        text = f"(loop({given}, y := {new}), y)"
+        text += "" if op == "cross_entropy_with_grad" else "[1]"
+        return written(text, loop=loop, empty=np.empty, empty_like=np.empty_like, **names)
 
-    return call
+    return bind
 
 
 # Name, module, maker.
-RIVALS: list[tuple[str, str, Callable[[str], Call]]] = [
+RIVALS: list[tuple[str, str, Callable[[str], Bind]]] = [
     ("numpy", "numpy", by_hand),
     ("scipy", "scipy", scipy),
     ("onnxruntime", "onnxruntime", onnxruntime),
@@ -340,7 +379,7 @@ RIVALS: list[tuple[str, str, Callable[[str], Call]]] = [
 ]
 
 
-def rounds(calls: dict[str, Callable[[], Any]], size: int, seconds: float) -> dict[str, float]:
+def rounds(calls: dict[str, Call], size: int, seconds: float) -> dict[str, float]:
     """Median seconds of each call, the calls taking turns, in another order each time.
 
     What a library leaves to be done when its call returns would else be taken from the same one always. (On one CPU,
@@ -390,7 +429,7 @@ def in_ulps(op: Op, got: Any, arrays: tuple[Array, ...], axis: int) -> float:  #
     return float(ulps.error(found, truth, np.dtype(arrays[0].dtype), scale).max())
 
 
-def cell(name: str, spec: str, dtype: str, rivals: dict[str, Call], seconds: float) -> dict[str, Any]:
+def cell(name: str, spec: str, dtype: str, rivals: dict[str, Bind], seconds: float) -> dict[str, Any]:
     """Measures one row of the table: seconds of each with a new array and with `out`, and errors."""
     op = OPS[name]
     shape = tuple(map(int, spec.removeprefix("axis0:").split("x")))
@@ -399,18 +438,16 @@ def cell(name: str, spec: str, dtype: str, rivals: dict[str, Call], seconds: flo
     arrays = op.arrays(rng, rng.normal(0, 3, shape).astype(DTYPES[dtype]), axis)
     x = arrays[0]
     out = np.empty(np.delete(shape, axis), x.dtype) if op.reduces else np.empty_like(x)
-    new: dict[str, Callable[[], Any]] = {}
-    into: dict[str, Callable[[], Any]] = {}
+    new: dict[str, Call] = {}
+    into: dict[str, Call] = {}
     errors = {}
-    for rival, call in rivals.items():
+    for rival, bind in rivals.items():
         try:
-            got = call(arrays, axis, None)
+            new[rival], into[rival] = bind(arrays, axis, None), bind(arrays, axis, out)
         except NotImplementedError:
             continue
-        errors[rival] = in_ulps(op, got, arrays, axis)
-        new[rival] = functools.partial(call, arrays, axis, None)
-        into[rival] = functools.partial(call, arrays, axis, out)
-    into["copy"] = functools.partial(np.copyto, np.empty_like(x), x)
+        errors[rival] = in_ulps(op, new[rival](), arrays, axis)
+    into["copy"] = written("copyto(y, x)", copyto=np.copyto, y=np.empty_like(x), x=x)
     times = {"new": rounds(new, x.size, seconds), "out": rounds(into, x.size, seconds)}
     return {"op": name, "shape": spec, "dtype": dtype, "elements": math.prod(shape), **times, "ulps": errors}
 
@@ -462,7 +499,7 @@ def as_json(run: dict[str, Any]) -> str:
     return f'{head[:-2]},\n "cells": [\n{cells}\n ]\n}}\n'
 
 
-def makers(name: str, installed: dict[str, str]) -> dict[str, Call]:
+def makers(name: str, installed: dict[str, str]) -> dict[str, Bind]:
     """Who has this function."""
     found = {}
     for rival, make in ((OURS, ours), *((rival, make) for rival, _, make in RIVALS)):
