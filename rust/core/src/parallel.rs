@@ -186,6 +186,12 @@ pub(crate) fn threads_for(elements: usize) -> Result<usize, Error> {
     }
 }
 
+/// Whether the calling thread runs all units without a break.
+#[inline]
+pub(crate) fn is_one_piece(units: usize, elements_per_unit: usize, threads: usize) -> bool {
+    threads == 1 && units.saturating_mul(elements_per_unit) <= CHUNK_ELEMENTS
+}
+
 /// Runs `f(units, worker)` over all of `0..units` in pieces, on `threads` threads; `worker < threads` names a thread for
 /// the time of a piece.
 ///
@@ -198,10 +204,6 @@ pub(crate) fn split(
     control: &dyn Control,
     f: &(dyn Fn(Range<usize>, usize) + Sync),
 ) -> Result<(), Error> {
-    if threads == 1 && units.saturating_mul(elements_per_unit) <= CHUNK_ELEMENTS {
-        f(0..units, 0);
-        return Ok(());
-    }
     let most = (CHUNK_ELEMENTS / elements_per_unit.max(1)).max(1);
     let pool = if threads > 1 && units > 1 {
         pool(threads - 1)

@@ -343,24 +343,22 @@ pub(crate) mod along {
     pub(crate) unsafe fn find<S: Isa + Simd<T>, T: Float>(s: S, x: *const T, n: usize, m: T) -> usize {
         let lanes = T::LANES;
         let wanted = Vector::splat(s, m);
-        let lowest = Vector::splat(s, T::NEG_INFINITY);
         let mut j = 0;
         // SAFETY: every access ends at or before n.
         unsafe {
             while j + GROUP * lanes <= n {
-                let mut found = Vector::zero(s);
+                let mut found = 0;
                 for i in 0..GROUP {
-                    found = found.count(Vector::load(s, x.add(j + i * lanes)).equal(wanted));
+                    let here = Vector::load(s, x.add(j + i * lanes)).equal(wanted).bits();
+                    found |= u64::from(here) << (i * lanes);
                 }
-                if found.any_counted() {
-                    break;
+                if found != 0 {
+                    return j + found.trailing_zeros() as usize;
                 }
                 j += GROUP * lanes;
             }
-            // Each lane's first place from here on, negative so that the largest is the first of all. (The processor
-            // can't foresee it: element by element, products of rows of a hundred would take a sixth longer.)
-            let mut places = lowest;
-            for i in (0..GROUP).rev() {
+            let mut found = 0;
+            for i in 0..GROUP {
                 let start = j + i * lanes;
                 if start < n {
                     let v = if start + lanes <= n {
@@ -368,15 +366,13 @@ pub(crate) mod along {
                     } else {
                         Vector::load_partial(s, x.add(start), n - start, T::NAN)
                     };
-                    let here = Vector::from_lanes(s, &T::COUNTDOWN) - Vector::splat(s, T::from_f64((i * lanes) as f64));
-                    places = here.select(v.equal(wanted), places);
+                    found |= u64::from(v.equal(wanted).bits()) << (i * lanes);
                 }
             }
-            let first = places.reduce_max();
-            if first == T::NEG_INFINITY {
+            if found == 0 {
                 0
             } else {
-                j + (-first.to_f64()) as usize
+                j + found.trailing_zeros() as usize
             }
         }
     }

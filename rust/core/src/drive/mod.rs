@@ -299,6 +299,11 @@ impl<'a, T: Stored, O: RowOp> Call<'a, T, O> {
         // For refining a row in float64, and to keep threads off one another's lines.
         let scratch_bytes = (scratch_bytes + if O::REFINED { REFINE_BYTES } else { 0 }).next_multiple_of(128);
         let scratch = Scratch::take(scratch_bytes * threads)?;
+        if parallel::is_one_piece(units, elements_per_unit, threads) {
+            // (As `split` would, a hundred instructions later.)
+            level.dispatch(task(self, 0..units, scratch.ptr.cast()));
+            return Ok(());
+        }
         let shared = Shared(self, scratch.ptr);
         parallel::split(units, elements_per_unit, threads, control, &|units, worker| {
             let shared = &shared;

@@ -366,7 +366,7 @@ struct Wide<S: Isa, T: Stored>([T::Wide<S>; 1 + SUMS]);
 
 impl<S: Isa, T: Stored> SumsOf<S> for Wide<S, T> {
     #[inline(always)]
-    fn half(&self, s: S, of: usize, half: usize) -> [Vector<S, f64>; 2] {
+    fn half(&self, s: S, of: usize, half: usize, _: usize) -> [Vector<S, f64>; 2] {
         T::wide_halves(s, self.0[of])[half]
     }
 }

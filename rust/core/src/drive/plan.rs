@@ -121,55 +121,55 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// Sorts out the axes of what nearly all calls are: the last axis holds the rows, and all arrays are in C order. (Of a
+    /// Sorts out the axes of what nearly all calls are: the last axes hold the rows, and all arrays are in C order. (Of a
     /// call on ten numbers the search for what could be joined would take a tenth.)
     #[inline(always)]
     fn sort_plain(&mut self) -> bool {
-        let problem = self.problem;
-        let (Some((&n, outer)), Some((true, kept))) = (problem.shape.split_last(), problem.reduced.split_last()) else {
+        let (problem, reduces) = (self.problem, self.reduces);
+        let Some(kept) = problem.reduced.iter().position(|&reduced| reduced) else {
             return false;
         };
         let one = matches!(problem.temperature, Temperature::One(_));
-        if n == 0 || !one || problem.mask.is_some() || kept.contains(&true) {
+        if !one || problem.mask.is_some() || problem.reduced[kept..].contains(&false) {
             return false;
         }
-        // Bytes from row to row; none, if the last axis has gaps.
-        let step = |a: &Array<'_>, n: usize| {
-            let size = a.dtype.size() as isize;
-            let neighbours = n == 1 || a.strides[outer.len()] == size;
-            neighbours.then_some(size.wrapping_mul(n as isize))
-        };
-        let of_second = match &problem.second {
-            Some(second) => step(second, n),
-            None => Some(0),
-        };
-        let of_out = step(&problem.out, if self.reduces { 1 } else { n });
-        let (Some(x), Some(second), Some(out)) = (step(&problem.x, n), of_second, of_out) else {
-            return false;
-        };
-        let mut rows = 1_usize;
-        for d in (0..outer.len()).rev() {
-            let len = outer[d];
-            if len != 1 {
-                let has = |a: &Array<'_>, step: isize| a.strides[d] == step.wrapping_mul(rows as isize);
-                let all = has(&problem.x, x)
-                    && has(&problem.out, out)
-                    && problem.second.as_ref().is_none_or(|array| has(array, second));
-                if len == 0 || !all {
-                    return false;
+        // How many elements the axes from `first` to `end` have, if `inner` of them come with each of the last; none for no
+        // elements, or where neighbours are apart.
+        let elements = |first: usize, end: usize, [inner, inner_out]: [usize; 2]| {
+            let mut count = 1_usize;
+            for d in (first..end).rev() {
+                let len = problem.shape[d];
+                if len != 1 {
+                    let has = |a: &Array<'_>, inner: usize| {
+                        a.strides[d] == a.dtype.size().wrapping_mul(inner).wrapping_mul(count) as isize
+                    };
+                    let all = has(&problem.x, inner)
+                        && (inner_out == 0 || has(&problem.out, inner_out))
+                        && problem.second.as_ref().is_none_or(|array| has(array, inner));
+                    if len == 0 || !all {
+                        return None;
+                    }
+                    count = count.saturating_mul(len);
                 }
-                rows = rows.saturating_mul(len);
             }
-        }
+            Some(count)
+        };
+        let Some(n) = elements(kept, problem.shape.len(), [1, usize::from(!reduces)]) else {
+            return false;
+        };
+        let of_out = if reduces { 1 } else { n };
+        let Some(rows) = elements(0, kept, [n, of_out]) else {
+            return false;
+        };
         let Axes::Few(axes, len) = &mut self.axes else {
             return false;
         };
-        let size = |a: &Array<'_>| a.dtype.size() as isize;
+        let size = |a: &Array<'_>, n: usize| a.dtype.size().wrapping_mul(n) as isize;
         if rows != 1 {
             let step = Place {
-                x,
-                second,
-                out,
+                x: size(&problem.x, n),
+                second: problem.second.as_ref().map_or(0, |array| size(array, n)),
+                out: size(&problem.out, of_out),
                 row: 1,
                 ..Place::ORIGIN
             };
@@ -183,9 +183,9 @@ impl<'a> Plan<'a> {
         if n != 1 {
             let of = &mut axes[*len];
             of.len = n;
-            of.step.x = size(&problem.x);
-            of.step.second = problem.second.as_ref().map_or(0, size);
-            of.step.out = if self.reduces { 0 } else { size(&problem.out) };
+            of.step.x = size(&problem.x, 1);
+            of.step.second = problem.second.as_ref().map_or(0, |array| size(array, 1));
+            of.step.out = if reduces { 0 } else { size(&problem.out, 1) };
             *len += 1;
         }
         self.rows = rows;

@@ -388,29 +388,41 @@ unsafe fn saved_sums<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     // SAFETY: rows of the batch.
     unsafe {
         for i in 0..count {
-            let (x, b) = (batch.row(i).x, batch.row(i).b);
             batch.row_mut(i).position = NOWHERE;
-            batch.picked.0[i] = b.read_unaligned();
-            let mut f = Sums {
+            batch.picked.0[i] = batch.row(i).b.read_unaligned();
+            let f = Sums {
                 op: call.op,
                 picked: Vector::splat(s, batch.picked.0[i]),
             };
-            let (mut sum, max) = along::sum(s, infinity, f, batch.source(i, ahead), n);
+            let (sum, max) = along::sum(s, infinity, f, batch.source(i, ahead), n);
             batch.maxima.0[i] = max;
-            if max.to_f64() > O::SATURATED {
-                let k = along::find(s, x, n, max);
-                batch.row_mut(i).position = k;
-                batch.picked.0[i] = b.add(k).read_unaligned();
-                f.picked = Vector::splat(s, batch.picked.0[i]);
-                (sum, _) = along::sum(s, Vector::splat(s, max), f, batch.source(i, Place::ORIGIN), n);
-            }
-            if call.streams {
-                expect::<S, T, O>(s, batch.row(i), n);
-            }
             folded.set(i, &sum, O::SUMS);
         }
+        let maxima = of_rows(s, &batch.maxima, count);
+        // (Found for all rows at once: row by row the processor guesses, and is wrong for one of two that differ.)
+        let below = Vector::splat(s, T::from_f64(O::SATURATED)).not_less(maxima);
+        let mut saturated = !below.bits() & ((1 << count) - 1);
+        while saturated != 0 {
+            let i = saturated.trailing_zeros() as usize;
+            saturated &= saturated - 1;
+            let (x, b, max) = (batch.row(i).x, batch.row(i).b, batch.maxima.0[i]);
+            let k = along::find(s, x, n, max);
+            batch.row_mut(i).position = k;
+            batch.picked.0[i] = b.add(k).read_unaligned();
+            let f = Sums {
+                op: call.op,
+                picked: Vector::splat(s, batch.picked.0[i]),
+            };
+            let (sum, _) = along::sum(s, Vector::splat(s, max), f, batch.source(i, Place::ORIGIN), n);
+            folded.set(i, &sum, O::SUMS);
+        }
+        if call.streams {
+            for i in 0..count {
+                expect::<S, T, O>(s, batch.row(i), n);
+            }
+        }
         let mut room = None;
-        let stage = Stage::saved(s, call, of_rows(s, &batch.maxima, count), count, batch, &mut room);
+        let stage = Stage::saved(s, call, maxima, count, batch, &mut room);
         let found = Found {
             ties: Vector::splat(s, T::ONE),
             picked: of_rows(s, &batch.picked, count),
@@ -562,11 +574,15 @@ impl<T: Float> Folded<T> {
         Self([[[MaybeUninit::uninit(); 16]; 2]; 1 + SUMS], PhantomData)
     }
 
-    /// For up to `count` rows and as many sums beside the exponentials': zeros in as many eights of rows as they need.
+    /// For up to `count` rows and as many sums beside the exponentials': zeros in as many eights of rows as they need, but
+    /// for a single row, beside which nothing is read.
     /// (In place and not in `new`, which would move all of it; and not all of it, which would cost a small call a tenth
     /// of its time.)
     #[inline(always)]
     fn clear(&mut self, count: usize, sums: usize) {
+        if count == 1 {
+            return;
+        }
         for parts in &mut self.0[..1 + sums] {
             for part in &mut parts[..Self::PARTS] {
                 for row in &mut part[..if count > 8 { 16 } else { 8 }] {
@@ -586,10 +602,20 @@ impl<T: Float> Folded<T> {
         }
     }
 
-    /// The sums of eight rows, a lane each, from their lanes.
+    /// The sums of eight rows of `count` in all, a lane each, from their lanes.
     #[inline(always)]
-    fn add_lanes<S: Isa>(&self, s: S, of: usize, first: usize) -> [Vector<S, f64>; 2] {
+    fn add_lanes<S: Isa>(&self, s: S, of: usize, first: usize, count: usize) -> [Vector<S, f64>; 2] {
         let mut lanes = [[Vector::zero(s); 2]; 8];
+        if count == 1 {
+            for k in 0..Self::PARTS {
+                // SAFETY: `set` wrote the only row.
+                let row = unsafe { self.0[of][k][0].assume_init_ref() };
+                for l in 0..8 {
+                    lanes[l][k] = Vector::splat(s, row[l]);
+                }
+            }
+            return add_lanes::<S, T>(lanes);
+        }
         for k in 0..Self::PARTS {
             for l in (0..8).step_by(2) {
                 let mut rows = [std::ptr::null(); 16];
@@ -611,8 +637,8 @@ impl<T: Float> Folded<T> {
 
 impl<S: Isa, T: Float> SumsOf<S> for Folded<T> {
     #[inline(always)]
-    fn half(&self, s: S, of: usize, half: usize) -> [Vector<S, f64>; 2] {
-        self.add_lanes(s, of, 8 * half)
+    fn half(&self, s: S, of: usize, half: usize, count: usize) -> [Vector<S, f64>; 2] {
+        self.add_lanes(s, of, 8 * half, count)
     }
 }
 

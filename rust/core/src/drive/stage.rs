@@ -188,7 +188,7 @@ impl<'c, S: Isa + Simd<T>, T: Stored> Stage<'c, S, T> {
         // For float64 there is but one half.
         for i in 0..2 {
             if i * 8 < count && i * 8 < T::LANES {
-                let [sum, rest] = all_sums.half(s, 0, i);
+                let [sum, rest] = all_sums.half(s, 0, i, count);
                 let own = [T::widen_half(s, own, i), T::widen_half(s, own_rest, i)];
                 let pivot = T::widen_half(s, self.pivot, i);
                 let [temperature, moved_temperature, scaled_temperature] = match self.temperatures {
@@ -209,7 +209,7 @@ impl<'c, S: Isa + Simd<T>, T: Stored> Stage<'c, S, T> {
                 special |= sum.any_nan();
                 let mut sums = [Vector::zero(s); SUMS];
                 for k in 0..O::SUMS {
-                    let [hi, lo] = all_sums.half(s, 1 + k, i);
+                    let [hi, lo] = all_sums.half(s, 1 + k, i, count);
                     sums[k] = total(hi, lo);
                 }
                 let (one, zero) = (Vector::splat(s, 1.0), Vector::zero(s));
@@ -295,8 +295,8 @@ impl<'c, S: Isa + Simd<T>, T: Stored> Stage<'c, S, T> {
         };
         if special {
             let sums = [
-                all_sums.half(s, 0, 0)[0].to_lanes(),
-                all_sums.half(s, 0, (count - 1) / 8)[0].to_lanes(),
+                all_sums.half(s, 0, 0, count)[0].to_lanes(),
+                all_sums.half(s, 0, (count - 1) / 8, count)[0].to_lanes(),
             ];
             for l in 0..count {
                 if sums[l / 8].0[l % 8].is_nan() && known.max.0[l].is_finite() {
@@ -349,8 +349,8 @@ fn doubt<S: Simd<T>, T: Float>(v: Vector<S, T>) -> Vector<S, T> {
 
 /// The sums of a pass over rows, a lane each.
 pub(super) trait SumsOf<S: Isa> {
-    /// One of the sums (the exponentials' first), and what rounding took from it: of eight rows.
-    fn half(&self, s: S, of: usize, half: usize) -> [Vector<S, f64>; 2];
+    /// One of the sums (the exponentials' first), and what rounding took from it: of eight rows of `count` in all.
+    fn half(&self, s: S, of: usize, half: usize, count: usize) -> [Vector<S, f64>; 2];
 }
 
 /// What else the passes over rows found.

@@ -90,6 +90,7 @@ unsafe impl Simd<f32> for Avx512 {
         fn counted(counter: __m512) -> __m512 = counter;
         fn lookup(table: __m512, index: __m512) -> __m512 = _mm512_permutexvar_ps(_mm512_castps_si512(index), table);
         fn any(m: __mmask16) -> bool = m != 0;
+        fn bits(m: __mmask16) -> u32 = m.into();
         fn reduce_max(a: __m512) -> f32 = _mm512_reduce_max_ps(a);
         fn reduce_sum(a: __m512) -> f32 = _mm512_reduce_add_ps(a);
     }
@@ -158,6 +159,7 @@ unsafe impl Simd<f64> for Avx512 {
         fn counted(counter: __m512d) -> __m512d = counter;
         fn lookup(table: __m512d, index: __m512d) -> __m512d = _mm512_permutexvar_pd(_mm512_castpd_si512(index), table);
         fn any(m: __mmask8) -> bool = m != 0;
+        fn bits(m: __mmask8) -> u32 = m.into();
         fn reduce_max(a: __m512d) -> f64 = _mm512_reduce_max_pd(a);
         fn reduce_sum(a: __m512d) -> f64 = _mm512_reduce_add_pd(a);
     }

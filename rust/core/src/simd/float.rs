@@ -2,7 +2,7 @@
 
 use std::ops::Add;
 
-use super::{Isa, Kernel, Lanes, Simd, Vector};
+use super::{Isa, Kernel, Simd, Vector};
 
 mod sealed {
     pub trait Sealed {}
@@ -67,8 +67,6 @@ pub(crate) trait Float:
     const ZERO: Self;
     const ONE: Self;
     const NEG_INFINITY: Self;
-    /// Minus the number of each lane.
-    const COUNTDOWN: Lanes<Self>;
     /// The least finite number.
     const LOWEST: Self;
     /// The one NaN that results hold: quiet, positive, no payload.
@@ -223,9 +221,6 @@ impl Float for f32 {
     const ZERO: Self = 0.0;
     const ONE: Self = 1.0;
     const NEG_INFINITY: Self = Self::NEG_INFINITY;
-    const COUNTDOWN: Lanes<Self> = Lanes([
-        0.0, -1.0, -2.0, -3.0, -4.0, -5.0, -6.0, -7.0, -8.0, -9.0, -10.0, -11.0, -12.0, -13.0, -14.0, -15.0,
-    ]);
     const LOWEST: Self = Self::MIN;
     const NAN: Self = Self::from_bits(0x7fc0_0000);
 
@@ -371,9 +366,6 @@ impl Float for f64 {
     const ZERO: Self = 0.0;
     const ONE: Self = 1.0;
     const NEG_INFINITY: Self = Self::NEG_INFINITY;
-    const COUNTDOWN: Lanes<Self> = Lanes([
-        0.0, -1.0, -2.0, -3.0, -4.0, -5.0, -6.0, -7.0, -8.0, -9.0, -10.0, -11.0, -12.0, -13.0, -14.0, -15.0,
-    ]);
     const LOWEST: Self = Self::MIN;
     const NAN: Self = Self::from_bits(0x7ff8_0000_0000_0000);
 

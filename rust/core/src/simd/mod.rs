@@ -150,6 +150,8 @@ pub(crate) unsafe trait Simd<T: Float>: Copy + 'static {
 
     /// Whether the mask is true anywhere.
     fn any(self, m: Self::Mask) -> bool;
+    /// A bit for each lane, the first one's the lowest.
+    fn bits(self, m: Self::Mask) -> u32;
     /// Largest lane; no lane is NaN.
     fn reduce_max(self, a: Self::Reg) -> T;
     /// Sum of small integers, in any order.
@@ -316,6 +318,11 @@ impl<S: Simd<T>, T: Float> Mask<S, T> {
     pub(crate) fn any(self) -> bool {
         self.1.any(self.0)
     }
+    /// A bit for each lane, the first one's the lowest.
+    #[inline(always)]
+    pub(crate) fn bits(self) -> u32 {
+        self.1.bits(self.0)
+    }
 }
 
 impl<S: Simd<T>, T: Float> Vector<S, T> {
@@ -440,11 +447,6 @@ impl<S: Simd<T>, T: Float> Vector<S, T> {
     pub(crate) fn shift_to_exponent(self) -> Self {
         Self(self.1.shift_to_exponent(self.0), self.1)
     }
-    /// Adds one to the counter in each lane where the mask is true.
-    #[inline(always)]
-    pub(crate) fn count(self, m: Mask<S, T>) -> Self {
-        Self(self.1.count(self.0, m.0), self.1)
-    }
     /// `self` is the table.
     #[inline(always)]
     pub(crate) fn lookup(self, index: Self) -> Self {
@@ -458,12 +460,6 @@ impl<S: Simd<T>, T: Float> Vector<S, T> {
     #[inline(always)]
     pub(crate) fn reduce_sum(self) -> T {
         self.1.reduce_sum(self.0)
-    }
-    /// Whether a counter is not zero.
-    #[inline(always)]
-    pub(crate) fn any_counted(self) -> bool {
-        self.1
-            .any(self.1.not_equal(self.1.counted(self.0), self.1.splat(T::ZERO)))
     }
     /// Whether a lane is NaN.
     #[inline(always)]

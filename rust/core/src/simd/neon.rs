@@ -44,6 +44,17 @@ macro_rules! four {
     }};
 }
 
+/// A bit for each lane of 16.
+static LANE_BITS: [u32; 16] = {
+    let mut bits = [0; 16];
+    let mut i = 0;
+    while i < 16 {
+        bits[i] = 1 << i;
+        i += 1;
+    }
+    bits
+};
+
 type F32 = [float32x4_t; 4];
 type F64 = [float64x2_t; 4];
 type M32 = [uint32x4_t; 4];
@@ -169,6 +180,10 @@ unsafe impl Simd<f32> for Neon {
             })
         };
         fn any(m: M32) -> bool = vmaxvq_u32(vorrq_u32(vorrq_u32(m[0], m[1]), vorrq_u32(m[2], m[3]))) != 0;
+        fn bits(m: M32) -> u32 = {
+            let of = |i: usize| vandq_u32(m[i], vld1q_u32(LANE_BITS.as_ptr().add(4 * i)));
+            vaddvq_u32(vorrq_u32(vorrq_u32(of(0), of(1)), vorrq_u32(of(2), of(3))))
+        };
         fn reduce_max(a: F32) -> f32 = {
             let a = larger_f32(larger_f32(a[0], a[2]), larger_f32(a[1], a[3]));
             let a = larger_f32(a, vextq_f32::<2>(a, a));
@@ -264,6 +279,12 @@ unsafe impl Simd<f64> for Neon {
         };
         fn any(m: M64) -> bool =
             vmaxvq_u32(vreinterpretq_u32_u64(vorrq_u64(vorrq_u64(m[0], m[1]), vorrq_u64(m[2], m[3])))) != 0;
+        fn bits(m: M64) -> u32 = {
+            // Half of each lane: all of them are alike.
+            let pair = |i: usize| vcombine_u32(vmovn_u64(m[i]), vmovn_u64(m[i + 1]));
+            let of = |i: usize| vandq_u32(pair(2 * i), vld1q_u32(LANE_BITS.as_ptr().add(4 * i)));
+            vaddvq_u32(vorrq_u32(of(0), of(1)))
+        };
         fn reduce_max(a: F64) -> f64 = {
             let a = larger_f64(larger_f64(a[0], a[2]), larger_f64(a[1], a[3]));
             vgetq_lane_f64::<0>(larger_f64(a, vextq_f64::<1>(a, a)))

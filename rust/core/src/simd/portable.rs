@@ -241,6 +241,14 @@ macro_rules! portable {
                 any != 0
             }
             #[inline(never)]
+            fn bits(self, m: Self::Mask) -> u32 {
+                let mut bits = 0;
+                for i in 0..$lanes {
+                    bits |= u32::from(m[i] != 0) << i;
+                }
+                bits
+            }
+            #[inline(never)]
             fn reduce_sum(self, a: Self::Reg) -> $float {
                 let mut sum = 0.0;
                 for i in 0..$lanes {

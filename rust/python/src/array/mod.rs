@@ -50,6 +50,9 @@ static BFLOAT16: AtomicI32 = AtomicI32::new(0);
 /// The first number of a dtype that is registered at run time (`NPY_USERDEF`).
 const FIRST_REGISTERED: c_int = 256;
 
+/// The mark of numbers that are not in this machine's byte order.
+const OTHER_ORDER: u8 = if cfg!(target_endian = "little") { b'>' } else { b'<' };
+
 /// An array of Python's: an exact `numpy.ndarray`, or for `out` a subclass too.
 #[derive(Clone)]
 pub struct Array<'py> {
@@ -66,6 +69,15 @@ struct Layout {
     flags: c_int,
     shape: Axes<usize>,
     strides: Axes<isize>,
+}
+
+/// The struct of an array in C order and of native numbers, for as long as no Python code runs.
+struct Plain<'a> {
+    ptr: *mut u8,
+    dtype: Dtype,
+    writeable: bool,
+    shape: &'a [usize],
+    strides: &'a [isize],
 }
 
 impl<'py> Array<'py> {
@@ -133,6 +145,27 @@ impl<'py> Array<'py> {
         unsafe { (*_PyDataType_GET_ITEM_DATA((*self.fields()).descr)).type_num }
     }
 
+    /// Looks at the struct of an array in C order. `None`: it is of another kind.
+    #[inline(always)]
+    fn plain(&self) -> Option<Plain<'_>> {
+        let fields = self.fields();
+        // SAFETY: as in `layout`; and nothing changes the arrays of lengths and strides but Python code.
+        unsafe {
+            let descr = _PyDataType_GET_ITEM_DATA((*fields).descr);
+            if (*fields).flags & NPY_ARRAY_C_CONTIGUOUS == 0 || (*descr).byteorder.cast_unsigned() == OTHER_ORDER {
+                return None;
+            }
+            let ndim = usize::try_from((*fields).nd).unwrap_or(0);
+            Some(Plain {
+                ptr: (*fields).data.cast(),
+                dtype: dtype_of((*descr).type_num)?,
+                writeable: (*fields).flags & NPY_ARRAY_WRITEABLE != 0,
+                shape: entries((*fields).dimensions.cast(), ndim),
+                strides: entries((*fields).strides.cast(), ndim),
+            })
+        }
+    }
+
     /// Reads the struct. `None`: a dtype that is not ours.
     #[inline(always)]
     fn layout(&self) -> Option<Layout> {
@@ -141,13 +174,12 @@ impl<'py> Array<'py> {
         // entries (they may be null where `nd` is 0, which `entries` looks after); both are copied.
         unsafe {
             let descr = _PyDataType_GET_ITEM_DATA((*fields).descr);
-            let other_order = if cfg!(target_endian = "little") { b'>' } else { b'<' };
             let ndim = usize::try_from((*fields).nd).unwrap_or(0);
             let (shape, strides) = (entries((*fields).dimensions, ndim), entries((*fields).strides, ndim));
             Some(Layout {
                 ptr: (*fields).data.cast(),
                 dtype: dtype_of((*descr).type_num)?,
-                swapped: (*descr).byteorder.cast_unsigned() == other_order,
+                swapped: (*descr).byteorder.cast_unsigned() == OTHER_ORDER,
                 flags: (*fields).flags,
                 shape: Axes::new(ndim, |d| shape[d].cast_unsigned()),
                 strides: Axes::new(ndim, |d| strides[d]),
@@ -420,6 +452,32 @@ pub fn result_dtype(descr: &Bound<'_, PyArrayDescr>) -> Option<Dtype> {
         learn_bfloat16(descr.py());
     }
     dtype_of(descr.num()).filter(|&dtype| computed_in(dtype) == dtype)
+}
+
+impl<'a> Plain<'a> {
+    /// Whether so many elements of both have places of their own.
+    #[inline(always)]
+    fn is_clear_of(&self, count: usize, other: &Self, of_other: usize) -> bool {
+        let (a, b) = (self.ptr.addr(), other.ptr.addr());
+        a.saturating_add(count * self.dtype.size()) <= b || b.saturating_add(of_other * other.dtype.size()) <= a
+    }
+
+    /// As core takes an input. (Where it is `out`, strides of axes of length 1 may differ; core wants to see the same.)
+    #[inline(always)]
+    fn beside(&self, out: &Self) -> Operand<'a> {
+        self.over(if self.ptr == out.ptr { out.strides } else { self.strides })
+    }
+
+    /// As core takes it, with these strides over the axes of the call.
+    #[inline(always)]
+    fn over<'b>(&self, strides: &'b [isize]) -> Operand<'b> {
+        Operand {
+            ptr: self.ptr,
+            dtype: self.dtype,
+            swapped: false,
+            strides,
+        }
+    }
 }
 
 impl Layout {
