@@ -4,7 +4,7 @@ use pyo3::prelude::*;
 use softmax_core::{Dtype, NoControl, Op, Problem, Temperature};
 
 use super::run::{RELEASE_ABOVE, Shield, compute};
-use super::{Array, Layout, Plain, computed_in, place, target};
+use super::{Array, Layout, Plain, computed_in, place, scalar, target};
 use crate::error;
 use crate::grid::{Axis, Grid, count, same, together};
 use crate::numbers::Numbers;
@@ -85,14 +85,25 @@ impl<'py> Call<'py> {
             return Ok(None);
         }
         let dtype = self.dtype.unwrap_or(computed_in(x.dtype));
+        // (NumPy would make an array to hold a number, and then the number.)
+        let mut number = 0_u64;
+        let number = &raw mut number;
         let new = match &self.out {
-            Some(_) => None,
-            None => Some(Array::new(py, dtype, shape)?),
+            None if !shape.is_empty() => Some(Array::new(py, dtype, shape)?),
+            _ => None,
         };
-        let Some(out) = new.as_ref().or(self.out.as_ref()).and_then(Array::plain) else {
-            return Ok(None);
+        let out = match new.as_ref().or(self.out.as_ref()) {
+            Some(array) => array.plain(),
+            None => Some(Plain {
+                ptr: number.cast(),
+                dtype,
+                writeable: true,
+                shape,
+                strides: &[],
+            }),
         };
-        if new.is_none() {
+        let Some(out) = out else { return Ok(None) };
+        if self.out.is_some() {
             // In place, or apart.
             let fits = |array: &Plain<'_>| {
                 array.ptr == out.ptr && array.dtype == dtype && gives == Gives::Elements
@@ -125,12 +136,13 @@ impl<'py> Call<'py> {
             out: out.over(out_strides),
         };
         // SAFETY: the structs were read in this call, the arrays live in `self` and `new`, and no Python code has run
-        // since; the GIL is held to the end. All inputs have the problem's shape. `out` is new, or it is writeable and in
-        // C order; it is exactly `x` or `second`, or apart from each input.
+        // since; the GIL is held to the end. All inputs have the problem's shape. `out` is new, or a number of this function,
+        // or it is writeable and in C order; it is exactly `x` or `second`, or apart from each input.
         unsafe { softmax_core::run(&problem, &NoControl) }.map_err(|fault| error::core(fault, None))?;
-        match new {
-            Some(array) => array.into_result().map(Some),
-            None => Ok(self.out.take().map(|out| out.object.into_any())),
+        match new.or(self.out.take()) {
+            Some(array) => Ok(Some(array.object.into_any())),
+            // SAFETY: core wrote a number of the dtype.
+            None => unsafe { scalar(py, dtype, number.cast()) }.map(Some),
         }
     }
 

@@ -1,14 +1,16 @@
 //! Cross entropy: loss, gradient, products with the Hessian.
 
 use std::borrow::Cow;
+use std::ptr;
 
 use pyo3::prelude::*;
+use softmax_core::simd::with_default_mode;
 use softmax_core::{
     Cotangent, CrossEntropy as Problem, Derivative, Dtype, Fault, Loss as Losses, Reduction, Target as CoreTarget,
 };
 
 use super::run::{RELEASE_ABOVE, Shield, compute};
-use super::{Array, Layout, computed_in, part, place, target};
+use super::{Array, Layout, computed_in, part, place, scalar, target};
 use crate::error;
 use crate::grid::{Axis, Grid, count, same, together};
 use crate::numbers::Numbers;
@@ -76,13 +78,18 @@ struct Loss<'py> {
 
 impl<'py> Loss<'py> {
     fn into_object(self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let array = match self.array {
-            Some(array) => array,
-            None => Array::new(py, self.dtype, &[])?,
-        };
-        match &self.losses {
-            Losses::One(loss) => array.set(self.dtype, &[*loss]),
-            Losses::Rows(losses) => array.set(self.dtype, losses),
+        match (&self.losses, self.array) {
+            (Losses::Rows(losses), Some(array)) => array.set(self.dtype, losses),
+            (Losses::One(loss), _) => {
+                let narrow = with_default_mode(|| *loss as f32);
+                let value = match self.dtype {
+                    Dtype::F32 => (&raw const narrow).cast(),
+                    _ => ptr::from_ref(loss).cast(),
+                };
+                // SAFETY: a number of the dtype, which is one of the two.
+                unsafe { scalar(py, self.dtype, value) }
+            }
+            (Losses::Rows(_), None) => unreachable!("`evaluate` made an array for them"),
         }
     }
 }

@@ -350,6 +350,21 @@ impl<'py> Array<'py> {
     }
 }
 
+/// A NumPy scalar of a result's dtype.
+///
+/// # Safety
+/// `value` points to one.
+unsafe fn scalar<'py>(py: Python<'py>, dtype: Dtype, value: *const u8) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: the type number is a registered one, so there is a new reference to its descriptor, which is dropped here;
+    // the value is copied. A null result is an exception.
+    unsafe {
+        let descr = PY_ARRAY_API.PyArray_DescrFromType(py, type_number(dtype));
+        let descr = Bound::from_owned_ptr(py, descr.cast());
+        let scalar = PY_ARRAY_API.PyArray_Scalar(py, value.cast_mut().cast(), descr.as_ptr().cast(), ptr::null_mut());
+        Bound::from_owned_ptr_or_err(py, scalar)
+    }
+}
+
 /// Whether `value` is a `numpy.bool`. (NumPy 1.26 lets it pass for an integer, with a warning.)
 pub fn is_numpy_bool(value: &Bound<'_, PyAny>) -> bool {
     // SAFETY: NumPy's type object lives as long as NumPy, and the GIL is held.
