@@ -590,18 +590,20 @@ impl<T: Float> Folded<T> {
         Self([[[MaybeUninit::uninit(); 16]; 2]; 1 + SUMS], PhantomData)
     }
 
-    /// For up to `count` rows and as many sums beside the exponentials': zeros in as many eights of rows as they need, but
-    /// for a single row, beside which nothing is read.
+    /// For up to `count` rows and as many sums beside the exponentials': zeros in as many eights of rows as they need, or in
+    /// a single one. (A row that takes no part sets none.)
     /// (In place and not in `new`, which would move all of it; and not all of it, which would cost a small call a tenth
     /// of its time.)
     #[inline(always)]
     fn clear(&mut self, count: usize, sums: usize) {
-        if count == 1 {
-            return;
-        }
+        let rows = match count {
+            0 | 1 => count,
+            2..=8 => 8,
+            _ => 16,
+        };
         for parts in &mut self.0[..1 + sums] {
             for part in &mut parts[..Self::PARTS] {
-                for row in &mut part[..if count > 8 { 16 } else { 8 }] {
+                for row in &mut part[..rows] {
                     row.write([0.0; 8]);
                 }
             }
@@ -624,7 +626,7 @@ impl<T: Float> Folded<T> {
         let mut lanes = [[Vector::zero(s); 2]; 8];
         if count == 1 {
             for k in 0..Self::PARTS {
-                // SAFETY: `set` wrote the only row.
+                // SAFETY: `clear` wrote the only row.
                 let row = unsafe { self.0[of][k][0].assume_init_ref() };
                 for l in 0..8 {
                     lanes[l][k] = Vector::splat(s, row[l]);

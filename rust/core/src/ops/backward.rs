@@ -36,10 +36,12 @@ impl<const TEMPERATURE: bool> RowOp for SoftmaxBackward<TEMPERATURE> {
 
     #[inline(always)]
     fn row<S: Isa, T: Float>(self, stats: &Stats<S>) -> Params<Vector<S, f64>> {
-        let zero = Vector::zero(stats.sum.1);
+        let s = stats.sum.1;
         let [inverse, inverse_lo] = stats.split_inverse_temperature::<T>();
         let [sum, rest] = stats.split_over_temperature::<T>(stats.sums[0]);
-        [stats.picked, sum, inverse, inverse_lo, zero - rest, zero]
+        // (Less than -0, so that at a temperature of 1 among others -0 stays -0.)
+        let less_rest = Vector::splat(s, -0.0) - rest;
+        [stats.picked, sum, inverse, inverse_lo, less_rest, Vector::zero(s)]
     }
 
     #[inline(always)]

@@ -27,8 +27,9 @@ impl<const SCALED: bool> RowOp for LogSoftmax<SCALED> {
         if !SCALED {
             let [hi, lo] = two_sum(stats.pivot, log);
             let [hi, lo] = T::split(s, hi, lo);
-            // Where the maximum is all there is, x - hi is +0, also for -0.
-            let hi = stats.pivot.select(log.equal(zero), hi);
+            // Where the maximum is all there is, x - hi is a zero, and less -0 it is +0.
+            let [rounded, _] = T::split(s, lo, zero);
+            let lo = Vector::splat(s, -0.0).select(rounded.equal(zero), lo);
             return [hi, lo, zero, zero, zero, zero];
         }
         // 1 / T and m / T as pairs.

@@ -346,6 +346,9 @@ impl<'py> Array<'py> {
         };
         with_default_mode(|| for_each(&layout.shape, &layout.strides, 0, &mut copy));
         let shape = layout.shape;
+        if shape.is_empty() {
+            return Some(Ok(Numbers::One(values[0])));
+        }
         Some(Ok(Numbers::Many(Box::new(Block { shape, values }))))
     }
 }
