@@ -55,7 +55,7 @@ impl<'py> Call<'py> {
 
     /// Computes what nearly all small calls are: arrays in C order and of one shape, rows along the last axis or over all,
     /// one temperature; nothing to convert, to broadcast or to copy, and nothing wrong. Arrays are used as their structs have
-    /// them. (Looked at from all sides, a call on ten numbers would take a fifth longer.) None: it is not of that kind.
+    /// them. (Looked at from all sides, a call on ten numbers would take a fifth more instructions.) None: it is not of that kind.
     #[inline(always)]
     fn evaluate_plain(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let (_, gives) = describe(self.op);
