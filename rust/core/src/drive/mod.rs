@@ -300,7 +300,7 @@ impl<'a, T: Stored, O: RowOp> Call<'a, T, O> {
         let scratch_bytes = (scratch_bytes + if O::REFINED { REFINE_BYTES } else { 0 }).next_multiple_of(128);
         let scratch = Scratch::take(scratch_bytes * threads)?;
         if parallel::is_one_piece(units, elements_per_unit, threads) {
-            // (As `split` would, a hundred instructions later.)
+            // (As `split` would, some eighty instructions later.)
             level.dispatch(task(self, 0..units, scratch.ptr.cast()));
             return Ok(());
         }

@@ -53,9 +53,10 @@ impl<'py> Call<'py> {
         }
     }
 
-    /// Computes what nearly all small calls are: arrays in C order and of one shape, rows along the last axis or over all,
-    /// one temperature; nothing to convert, to broadcast or to copy, and nothing wrong. Arrays are used as their structs have
-    /// them. (Looked at from all sides, a call on ten numbers would take a fifth more instructions.) None: it is not of that kind.
+    /// Computes what nearly all small calls are: arrays in C order and of one shape, rows along the last axis or over
+    /// all, one temperature; nothing to convert, to broadcast or to copy, and nothing wrong. Arrays are used as their
+    /// structs have them. (Looked at from all sides, a call on ten numbers would take a fifth more instructions.) None:
+    /// it is not of that kind.
     #[inline(always)]
     fn evaluate_plain(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let (_, gives) = describe(self.op);
@@ -64,7 +65,7 @@ impl<'py> Call<'py> {
         };
         // No Python code runs in here.
         let Some(x) = self.x.plain() else { return Ok(None) };
-        let Some(reduced) = last_of(&self.axis, x.shape.len()) else {
+        let Some(reduced) = reduced_by(&self.axis, x.shape.len()) else {
             return Ok(None);
         };
         let second = match &self.second {
@@ -107,7 +108,7 @@ impl<'py> Call<'py> {
             // In place, or apart.
             let fits = |array: &Plain<'_>| {
                 array.ptr == out.ptr && array.dtype == dtype && gives == Gives::Elements
-                    || array.is_clear_of(count, &out, count)
+                    || array.is_clear_of(&out, count)
             };
             let right = out.dtype == dtype && out.writeable && same(out.shape, shape);
             if !right || !fits(&x) || !second.as_ref().is_none_or(fits) {
@@ -255,7 +256,7 @@ impl<'py> Call<'py> {
 
 /// Which axes form a row, if that is the last or all of them, of one to four.
 #[inline(always)]
-fn last_of(axis: &Axis, ndim: usize) -> Option<&'static [bool]> {
+fn reduced_by(axis: &Axis, ndim: usize) -> Option<&'static [bool]> {
     const LAST: [[bool; 4]; 2] = [[false, false, false, true], [true; 4]];
     let of = match *axis {
         Axis::One(axis) if axis == -1 || axis + 1 == ndim as isize => &LAST[0],

@@ -472,12 +472,22 @@ pub fn result_dtype(descr: &Bound<'_, PyArrayDescr>) -> Option<Dtype> {
     dtype_of(descr.num()).filter(|&dtype| computed_in(dtype) == dtype)
 }
 
+/// Whether so many bytes from one place and so many from another have none in common.
+#[inline(always)]
+fn apart(a: *const u8, of_a: usize, b: *const u8, of_b: usize) -> bool {
+    a.addr().saturating_add(of_a) <= b.addr() || b.addr().saturating_add(of_b) <= a.addr()
+}
+
 impl<'a> Plain<'a> {
     /// Whether so many elements of both have places of their own.
     #[inline(always)]
-    fn is_clear_of(&self, count: usize, other: &Self, of_other: usize) -> bool {
-        let (a, b) = (self.ptr.addr(), other.ptr.addr());
-        a.saturating_add(count * self.dtype.size()) <= b || b.saturating_add(of_other * other.dtype.size()) <= a
+    fn is_clear_of(&self, other: &Self, count: usize) -> bool {
+        apart(
+            self.ptr,
+            count * self.dtype.size(),
+            other.ptr,
+            count * other.dtype.size(),
+        )
     }
 
     /// As core takes an input. (Where it is `out`, strides of axes of length 1 may differ; core wants to see the same.)
@@ -512,10 +522,7 @@ impl Layout {
     #[inline(always)]
     fn is_clear_of(&self, other: &Self) -> bool {
         match (self.extent(), other.extent()) {
-            (Some(own), Some(others)) => {
-                let (a, b) = (self.ptr.addr(), other.ptr.addr());
-                a.saturating_add(own) <= b || b.saturating_add(others) <= a
-            }
+            (Some(own), Some(others)) => apart(self.ptr, own, other.ptr, others),
             _ => false,
         }
     }
