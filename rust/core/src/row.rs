@@ -9,7 +9,7 @@
 use std::mem::MaybeUninit;
 
 use crate::math::exp::{Exp, RowExp};
-use crate::simd::{Float, GROUP, HELD, Isa, LaneTally, Mask, Simd, Tally, Vector};
+use crate::simd::{Float, GROUP, HELD, Isa, Mask, Simd, Tally, Vector};
 
 /// The sums a pass can bring beside that of the exponentials.
 pub(crate) const SUMS: usize = 3;
@@ -722,7 +722,7 @@ pub(crate) mod across {
         found
     }
 
-    /// Adds up to four elements of virtual lane l, `LANES` elements apart: those at `start`, ... before `end`.
+    /// Adds up to four elements of virtual lane `l`, `LANES` elements apart: those at `start`, ... before `end`.
     ///
     /// # Safety
     /// `x` is valid for reading and writing a panel of `end`, `b` for reading one.
@@ -734,11 +734,11 @@ pub(crate) mod across {
         (x, b): (*mut T, *const T),
         (start, end): (usize, usize),
         next: *const T,
-        ties: &mut LaneTally<S, T>,
+        (ties, l): (&mut <S as Simd<T>>::Tally, usize),
     ) -> Group<S, T> {
         let s = m.1;
         let mut sum = Group::zero(s);
-        let mut j = start;
+        let (mut i, mut j) = (0, start);
         while j < end {
             // SAFETY: j < end.
             unsafe {
@@ -753,7 +753,7 @@ pub(crate) mod across {
                 };
                 let x = Vector::load(s, p);
                 if EXP {
-                    let [kept] = terms(exp, m, f, [[x], [second]], None, &mut sum, ties, (0, 0));
+                    let [kept] = terms(exp, m, f, [[x], [second]], None, &mut sum, ties, (l, i));
                     if STORE {
                         kept.store(p);
                     }
@@ -762,6 +762,7 @@ pub(crate) mod across {
                 }
             }
             j += T::LANES;
+            i += 1;
         }
         sum
     }
@@ -784,23 +785,35 @@ pub(crate) mod across {
     ) -> ([T::Wide<S>; 1 + SUMS], Vector<S, T>) {
         let lanes = T::LANES;
         let first = if EXP { 0 } else { 1 };
-        let mut ties = LaneTally::new(s);
+        let mut ties = <S as Simd<T>>::Tally::new(s);
         // (Lanes are written in the first group: to fill all of this beforehand would take as long as a short panel.)
+        let mut held = [[MaybeUninit::<Vector<S, T>>::uninit(); 16]; 1 + SUMS];
         let mut wide = [[MaybeUninit::<T::Wide<S>>::uninit(); 16]; 1 + SUMS];
         let mut j = 0;
         while j < n {
             let end = n.min(j + GROUP * lanes);
-            for l in 0..lanes.min(end - j) {
+            let used = lanes.min(end - j);
+            for l in 0..used {
                 // SAFETY: the caller's promise.
-                let sum = unsafe { group::<S, T, F, EXP, STORE>(exp, m, f, panels, (j + l, end), next, &mut ties) };
+                let sum = unsafe { group::<S, T, F, EXP, STORE>(exp, m, f, panels, (j + l, end), next, (&mut ties, l)) };
                 let all = sum.all();
                 for k in first..1 + F::SUMS {
+                    held[k][l].write(all[k]);
+                }
+            }
+            if EXP {
+                ties.settle_lanes(0..used);
+            }
+            for k in first..1 + F::SUMS {
+                for l in 0..used {
+                    // SAFETY: held above.
+                    let sum = unsafe { held[k][l].assume_init() };
                     // (Nothing to add to in the first group, and most panels have but one.)
                     let sum = if j == 0 {
-                        T::widen(s, all[k])
+                        T::widen(s, sum)
                     } else {
                         // SAFETY: the first group has as many lanes as any.
-                        T::wide_add(s, unsafe { wide[k][l].assume_init() }, all[k])
+                        T::wide_add(s, unsafe { wide[k][l].assume_init() }, sum)
                     };
                     wide[k][l].write(sum);
                 }
@@ -828,6 +841,6 @@ pub(crate) mod across {
                 sums[k] = unsafe { wide[k][0].assume_init() };
             }
         }
-        (sums, ties.lanes())
+        (sums, ties.lanes(s))
     }
 }

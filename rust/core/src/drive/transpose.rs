@@ -9,13 +9,16 @@ use crate::row::across;
 use crate::simd::{Float, Isa, Kernel, Lanes, Simd, Vector};
 
 /// The rows of the next panel, whose lines are asked for while this one is transposed: so many rows at once are beyond what
-/// the processor would foresee. Row by row, as they lie in memory, and some with each tile: all at once would be more
-/// than it keeps in mind. (Together that saves two arrays from memory a third of their time.)
+/// the processor would foresee. Some with each tile: all at once would be more than it keeps in mind. (Together that saves
+/// two arrays from memory a third of their time.)
 struct Ahead {
     n: usize,
     /// Bytes to the next panel; 0 where nothing is asked for.
     by: isize,
-    /// The first row whose turn has not come, and how many come with each tile.
+    /// Whether that is where this one ends, its rows one behind the other: then it has a line for each column. (To go from
+    /// row to row would take a tenth of the time of short rows.)
+    packed: bool,
+    /// Else row by row, as they lie in memory: the first row whose turn has not come, and how many come with each tile.
     next: usize,
     rows: usize,
 }
@@ -27,31 +30,37 @@ impl Ahead {
         Self {
             n,
             by,
+            packed: by == (T::LANES * n * size_of::<T>()).cast_signed(),
             next: 0,
             rows: if by == 0 { 0 } else { T::LANES.div_ceil(tiles) },
         }
     }
 
-    /// The rows that come with this tile.
+    /// Asks for what comes with the tile of `columns`, to be written if `WRITE`.
     #[inline(always)]
-    fn turn<T: Float>(&mut self) -> Range<usize> {
+    fn fetch<S: Isa, T: Float, const WRITE: bool>(&mut self, s: S, rows: impl Begins<T>, columns: Range<usize>) {
+        let ask = |p: *const T| {
+            if WRITE {
+                s.prefetch_write(p.cast());
+            } else {
+                s.prefetch(p.cast());
+            }
+        };
+        let line = 64 / size_of::<T>();
+        if self.packed {
+            let next = rows.of(0).wrapping_byte_offset(self.by).wrapping_add(columns.start * line);
+            for i in 0..columns.len() {
+                ask(next.wrapping_add(i * line));
+            }
+            return;
+        }
         let start = self.next;
         self.next = T::LANES.min(start + self.rows);
-        start..self.next
-    }
-
-    /// Asks for what comes after the row at `row`, to be written if `WRITE`.
-    #[inline(always)]
-    fn fetch<S: Isa, T: Float, const WRITE: bool>(&self, s: S, row: *const T) {
-        let mut line = 0;
-        while line < self.n {
-            let p = row.wrapping_add(line).wrapping_byte_offset(self.by).cast();
-            if WRITE {
-                s.prefetch_write(p);
-            } else {
-                s.prefetch(p);
+        for l in start..self.next {
+            let row = rows.of(l).wrapping_byte_offset(self.by);
+            for j in (0..self.n).step_by(line) {
+                ask(row.wrapping_add(j));
             }
-            line += 64 / size_of::<T>();
         }
     }
 }
@@ -200,9 +209,7 @@ impl<R: Begins<T>, T: Float> Kernel<T> for ToPanel<R, T> {
                         *panel.add(j * T::LANES + l) = rows.of(l).add(j).read_unaligned();
                     }
                 }
-                for l in ahead.turn::<T>() {
-                    ahead.fetch::<S, T, false>(s, rows.of(l));
-                }
+                ahead.fetch::<S, T, false>(s, rows, 0..n);
                 return across::max(s, panel, n).to_lanes();
             }
             let mut m = [Vector::splat(s, T::NEG_INFINITY); 4];
@@ -215,9 +222,7 @@ impl<R: Begins<T>, T: Float> Kernel<T> for ToPanel<R, T> {
                     at[l] = here.of(l);
                 }
                 s.load_tile(&at, &mut columns);
-                for l in ahead.turn::<T>() {
-                    ahead.fetch::<S, T, false>(s, rows.of(l));
-                }
+                ahead.fetch::<S, T, false>(s, rows, c..c + T::TILE);
                 for i in 0..T::TILE {
                     let v = Vector(columns[i], s);
                     m[i] = v.max(m[i]);
@@ -275,9 +280,7 @@ impl<R: Begins<T>, T: Float> Kernel<T> for FromPanel<R, T> {
                         rows.of(l).add(j).write_unaligned(*panel.add(j * T::LANES + l));
                     }
                 }
-                for l in ahead.turn::<T>() {
-                    ahead.fetch::<S, T, true>(s, rows.of(l));
-                }
+                ahead.fetch::<S, T, true>(s, rows, 0..n);
                 return;
             }
             let mut columns = [s.splat(T::ZERO); 4];
@@ -292,9 +295,7 @@ impl<R: Begins<T>, T: Float> Kernel<T> for FromPanel<R, T> {
                     columns[i] = s.load(panel.add((c + i) * T::LANES));
                 }
                 s.store_tile(&columns, &at);
-                for l in ahead.turn::<T>() {
-                    ahead.fetch::<S, T, true>(s, rows.of(l));
-                }
+                ahead.fetch::<S, T, true>(s, rows, c..c + T::TILE);
                 if c + T::TILE == n {
                     break;
                 }

@@ -29,7 +29,7 @@ fn low_bits(n: usize) -> u16 {
 unsafe impl Simd<f32> for Avx512 {
     type Reg = __m512;
     type Mask = __mmask16;
-    type Tally = Masks<u16>;
+    type Tally = Masks<u16, __m512>;
 
     memory! {
         fn load(p: *const f32) -> __m512 = _mm512_loadu_ps(p);
@@ -100,7 +100,7 @@ unsafe impl Simd<f32> for Avx512 {
 unsafe impl Simd<f64> for Avx512 {
     type Reg = __m512d;
     type Mask = __mmask8;
-    type Tally = Masks<u8>;
+    type Tally = Masks<u8, __m512d>;
 
     memory! {
         fn load(p: *const f64) -> __m512d = _mm512_loadu_pd(p);
@@ -167,20 +167,35 @@ unsafe impl Simd<f64> for Avx512 {
 
 /// Masks of what is not the peak, one for each vector of the groups that wait: to store one takes neither of the units
 /// that the arithmetic keeps busy, while to count in lanes would take one a second time.
-pub(crate) struct Masks<M> {
+pub(crate) struct Masks<M, R> {
     waiting: [[M; GROUP]; HELD + 1],
     total: u64,
+    lanes: R,
 }
 
 macro_rules! tally {
-    ($float:ident, $mask:ident, $word:ident, $compare:ident, $bits:ident, $add:ident) => {
-        impl Tally<Avx512, $float> for Masks<$mask> {
+    ($float:ident, $mask:ident, $word:ident, $reg:ident, $compare:ident, $bits:ident, $add:ident, $splat:ident) => {
+        impl Masks<$mask, $reg> {
+            /// The masks of a group as one number, the first one's bits lowest.
+            #[inline(always)]
+            fn others(&self, group: usize) -> $word {
+                let mut others: $word = 0;
+                for i in 0..GROUP {
+                    others |= $word::from(self.waiting[group][i]) << (i * $mask::BITS as usize);
+                }
+                others
+            }
+        }
+
+        impl Tally<Avx512, $float> for Masks<$mask, $reg> {
             #[inline(always)]
             fn new(_: Avx512) -> Self {
                 // (All ones: vectors that there are not hold no peak.)
                 Self {
                     waiting: [[$mask::MAX; GROUP]; HELD + 1],
                     total: 0,
+                    // SAFETY: the token was there.
+                    lanes: unsafe { $splat(0.0) },
                 }
             }
             #[inline(always)]
@@ -203,17 +218,47 @@ macro_rules! tally {
             #[inline(always)]
             fn settle(&mut self, groups: Range<usize>) {
                 for group in groups {
-                    // One number, so that all are counted at once.
-                    let mut others: $word = 0;
-                    for i in 0..GROUP {
-                        others |= $word::from(self.waiting[group][i]) << (i * $mask::BITS as usize);
-                    }
-                    self.total += u64::from(others.count_zeros());
+                    self.total += u64::from(self.others(group).count_zeros());
                 }
             }
             #[inline(always)]
             fn total(&self) -> f64 {
                 self.total as f64
+            }
+            #[inline(always)]
+            fn settle_lanes(&mut self, groups: Range<usize>) {
+                // Lanes with a peak, and with more than one: nearly always there are none.
+                let (mut once, mut twice): ($word, $word) = (0, 0);
+                for group in groups.clone() {
+                    let peaks = !self.others(group);
+                    twice |= once & peaks;
+                    once |= peaks;
+                }
+                for half in [2, 1] {
+                    let by = half * $mask::BITS;
+                    twice |= twice >> by | once & once >> by;
+                    once |= once >> by;
+                }
+                // SAFETY: the token was there when this was made.
+                unsafe {
+                    let one = $splat(1.0);
+                    if twice as $mask == 0 {
+                        self.lanes = $add(self.lanes, once as $mask, self.lanes, one);
+                    } else {
+                        for group in groups.clone() {
+                            for i in 0..GROUP {
+                                self.lanes = $add(self.lanes, !self.waiting[group][i], self.lanes, one);
+                            }
+                        }
+                    }
+                }
+                for group in groups {
+                    self.waiting[group] = [$mask::MAX; GROUP];
+                }
+            }
+            #[inline(always)]
+            fn lanes(&self, s: Avx512) -> Vector<Avx512, $float> {
+                Vector(self.lanes, s)
             }
         }
     };
@@ -222,17 +267,21 @@ tally!(
     f32,
     u16,
     u64,
+    __m512,
     _mm512_cmpneq_epi32_mask,
     _mm512_castps_si512,
-    _mm512_mask_add_ps
+    _mm512_mask_add_ps,
+    _mm512_set1_ps
 );
 tally!(
     f64,
     u8,
     u32,
+    __m512d,
     _mm512_cmpneq_epi64_mask,
     _mm512_castpd_si512,
-    _mm512_mask_add_pd
+    _mm512_mask_add_pd,
+    _mm512_set1_pd
 );
 
 /// The 4 x 4 transpose in each block of 16 bytes.

@@ -255,19 +255,14 @@ pub(crate) trait Tally<S: Simd<T>, T: Float> {
     fn settle(&mut self, groups: Range<usize>);
     /// The number of peaks, after all was settled.
     fn total(&self) -> f64;
+    /// As [`Tally::settle`], to be counted in each lane.
+    fn settle_lanes(&mut self, groups: Range<usize>);
+    /// The number of peaks in each lane, after all was settled so.
+    fn lanes(&self, s: S) -> Vector<S, T>;
 }
 
 /// Counts in each lane.
 pub(crate) struct LaneTally<S: Simd<T>, T: Float>(Vector<S, T>);
-
-impl<S: Simd<T>, T: Float> LaneTally<S, T> {
-    /// The number of peaks in each lane.
-    #[inline(always)]
-    pub(crate) fn lanes(&self) -> Vector<S, T> {
-        let counter = self.0;
-        Vector(counter.1.counted(counter.0), counter.1)
-    }
-}
 
 impl<S: Simd<T>, T: Float> Tally<S, T> for LaneTally<S, T> {
     #[inline(always)]
@@ -292,7 +287,13 @@ impl<S: Simd<T>, T: Float> Tally<S, T> for LaneTally<S, T> {
     fn settle(&mut self, _: Range<usize>) {}
     #[inline(always)]
     fn total(&self) -> f64 {
-        self.lanes().reduce_sum().to_f64()
+        self.lanes(self.0.1).reduce_sum().to_f64()
+    }
+    #[inline(always)]
+    fn settle_lanes(&mut self, _: Range<usize>) {}
+    #[inline(always)]
+    fn lanes(&self, s: S) -> Vector<S, T> {
+        Vector(s.counted(self.0.0), s)
     }
 }
 
