@@ -249,7 +249,7 @@ impl<'a, T: Stored, O: RowOp> Call<'a, T, O> {
                 let units = if rows <= batch { 1 } else { rows.div_ceil(batch) };
                 (units, batch, self.rows_scratch(batch))
             }
-            Regime::Panels => (rows.div_ceil(T::LANES), T::LANES, (1 + operands) * n * 64),
+            Regime::Panels => (rows.div_ceil(T::LANES), T::LANES, (1 + 2 * operands) * n * 64),
             Regime::Columns(panels, inner) => {
                 let tiles = inner.div_ceil(panels * T::LANES);
                 (
@@ -409,9 +409,7 @@ impl<T: Stored, O: RowOp> Kernel<T> for Task<'_, '_, T, O> {
                     rows::batches(s, call, batch, units, scratch);
                 }
                 Step::Panels { units, scratch } => {
-                    for unit in units {
-                        panels::rows(s, call, unit, scratch);
-                    }
+                    panels::rows(s, call, units, scratch);
                 }
                 Step::Columns {
                     panels,

@@ -5,6 +5,8 @@
 //! several panels at once so that each row of memory is read and written in one piece. (32 KiB from one row to the next
 //! would put all of them into the same few sets of the cache: the copy also avoids that.)
 
+use std::ops::Range;
+
 use super::details::Details;
 use super::pack::{self, load_some, store_some};
 use super::plan::{Place, Plan};
@@ -334,6 +336,8 @@ struct Compute<'a, 'b, 'c, T, O> {
     call: &'b Call<'a, T, O>,
     panel: &'b mut Panel<'c, T>,
     max: &'b Lanes<T>,
+    /// The panel to be filled meanwhile.
+    next: Option<Fill<'b, T>>,
     /// For a block of float64.
     scratch: *mut f64,
 }
@@ -347,11 +351,17 @@ impl<T: Stored, O: RowOp> Kernel<T> for Compute<'_, '_, '_, T, O> {
             call,
             panel,
             max,
+            next,
             scratch,
         } = self;
         // SAFETY: whoever made this says that the panel is valid.
         unsafe {
             let known = panel.sums(s, call, Vector::from_lanes(s, max));
+            // (Here, for the results wait for what has just been concluded: sums, a division, roundings. While they do, the
+            // processor is in the next rows, but not in those after a hundred stores of results.)
+            if let Some(next) = next {
+                *next.max = fill(s, call, next.unit, next.room);
+            }
             if O::FROM == From::Nothing {
                 known.write_values(s, call, panel.count, panel, scratch);
             } else {
@@ -359,6 +369,84 @@ impl<T: Stored, O: RowOp> Kernel<T> for Compute<'_, '_, '_, T, O> {
             }
         }
     }
+}
+
+/// A panel of short rows that is to be filled.
+struct Fill<'a, T> {
+    unit: usize,
+    room: Room<T>,
+    max: &'a mut Lanes<T>,
+}
+
+/// Scratch for a panel, for that of the second rows (where there are any), and for rows that are packed beforehand.
+#[derive(Clone, Copy)]
+struct Room<T> {
+    data: *mut T,
+    second: *mut T,
+    rows: *mut T,
+}
+
+/// Transposes the `unit`-th `LANES` rows into a panel; the maximum of each.
+///
+/// # Safety
+/// As for [`rows`].
+#[inline(always)]
+unsafe fn fill<S: Isa + Simd<T>, T: Stored, O: RowOp>(
+    s: S,
+    call: &Call<'_, T, O>,
+    unit: usize,
+    to: Room<T>,
+) -> Lanes<T> {
+    let plan = call.plan;
+    let n = plan.n;
+    let start = unit * T::LANES;
+    let lanes = (start, T::LANES.min(plan.rows - start));
+    let row = |l: usize| plan.row(start + l.min(lanes.1 - 1));
+    let step = plan.steps(T::LANES);
+    let mut list = [to.rows; 16];
+    // SAFETY: rows of the problem, or of the scratch.
+    unsafe {
+        if O::SECOND {
+            let (rows, ahead) = if call.second_in_place {
+                let first = second_of(plan).ptr;
+                (
+                    Rows::of(plan, lanes, first, |place| place.second, None, &mut list),
+                    step.second,
+                )
+            } else {
+                for l in 0..T::LANES {
+                    pack::pack_second(s, plan, row(l), 0, n, to.rows.add(l * n));
+                }
+                (Rows::packed(to.rows, n), 0)
+            };
+            to_panel(s, rows, n, to.second, ahead);
+        }
+        let (rows, ahead) = if call.x_in_place {
+            let first = plan.problem.x.ptr;
+            let ahead = if comes_with_sums::<T, O>(call) { 0 } else { step.x };
+            (Rows::of(plan, lanes, first, |place| place.x, None, &mut list), ahead)
+        } else {
+            for l in 0..T::LANES {
+                pack::pack(s, plan, row(l), 0, n, to.rows.add(l * n));
+            }
+            (Rows::packed(to.rows, n), 0)
+        };
+        to_panel(s, rows, n, to.data, ahead)
+    }
+}
+
+/// Bytes of a panel.
+#[inline(always)]
+fn panel_bytes<T: Stored>(plan: &Plan<'_>) -> isize {
+    (T::LANES * plan.n * size_of::<T>()).cast_signed()
+}
+
+/// Whether the lines of further rows are asked for amid the sums.
+#[inline(always)]
+fn comes_with_sums<T: Stored, O: RowOp>(call: &Call<'_, T, O>) -> bool {
+    O::SCORES
+        && call.x_in_place
+        && call.plan.steps(T::LANES).x == panel_bytes::<T>(call.plan)
 }
 
 /// Sums of a panel.
@@ -371,80 +459,91 @@ impl<S: Isa, T: Stored> SumsOf<S> for Wide<S, T> {
     }
 }
 
-/// The `unit`-th `LANES` rows, which are short.
+/// Short rows: of each of `units`, `LANES`.
 ///
 /// # Safety
-/// The problem is valid; `scratch` holds a panel (two for ops with a second row), `LANES` rows, and a block of float64.
+/// The problem is valid; `scratch` holds two panels (four for ops with a second row), `LANES` rows, and a block of float64.
 #[inline(always)]
 pub(super) unsafe fn rows<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     s: S,
     call: &Call<'_, T, O>,
-    unit: usize,
+    units: Range<usize>,
     scratch: *mut T,
 ) {
     let plan = call.plan;
     let n = plan.n;
-    let start = unit * T::LANES;
-    let count = T::LANES.min(plan.rows - start);
-    let second = scratch.wrapping_add(n * T::LANES);
-    let buffer = if O::SECOND {
-        second.wrapping_add(n * T::LANES)
-    } else {
-        second
+    let size = n * T::LANES;
+    let operands = if O::SECOND { 2 } else { 1 };
+    let buffer = scratch.wrapping_add(2 * operands * size);
+    let room = |unit: usize| {
+        let data = scratch.wrapping_add(unit % 2 * operands * size);
+        Room {
+            data,
+            second: data.wrapping_add(size),
+            rows: buffer,
+        }
     };
-    let mut classes = [0; 16];
-    let mut panel = Panel::new::<O>(plan, (start, count), (scratch, second), &mut classes);
-    let step = if call.near { Place::ORIGIN } else { plan.steps(T::LANES) };
-    let lanes = (start, count);
-    let mut room = [buffer; 16];
+    let ahead = comes_with_sums::<T, O>(call);
+    let step = plan.steps(T::LANES).out;
     // SAFETY: rows of the problem, or of the scratch.
     unsafe {
-        if O::SECOND {
-            let (rows, ahead) = if call.second_in_place {
-                let first = second_of(plan).ptr;
-                (
-                    Rows::of(plan, lanes, first, |place| place.second, None, &mut room),
-                    step.second,
-                )
-            } else {
-                for l in 0..T::LANES {
-                    pack::pack_second(s, plan, panel.place(l), 0, n, buffer.add(l * n));
-                }
-                (Rows::packed(buffer, n), 0)
-            };
-            to_panel(s, rows, n, panel.second, ahead);
-        }
-        let (rows, mut ahead) = if call.x_in_place {
-            let first = plan.problem.x.ptr;
-            (Rows::of(plan, lanes, first, |place| place.x, None, &mut room), step.x)
-        } else {
-            for l in 0..T::LANES {
-                pack::pack(s, plan, panel.place(l), 0, n, buffer.add(l * n));
+        let mut max = fill(s, call, units.start, room(units.start));
+        let mut next_max = max;
+        for unit in units.clone() {
+            let start = unit * T::LANES;
+            let count = T::LANES.min(plan.rows - start);
+            let mut classes = [0; 16];
+            let Room { data, second, .. } = room(unit);
+            let mut panel = Panel::new::<O>(plan, (start, count), (data, second), &mut classes);
+            if ahead {
+                // (The next ones are about to be read.)
+                let own = plan.problem.x.ptr.wrapping_offset(panel.place(0).x);
+                panel.next = own.wrapping_offset(2 * panel_bytes::<T>(plan)).cast();
             }
-            (Rows::packed(buffer, n), 0)
-        };
-        let panel_bytes = (T::LANES * n * size_of::<T>()).cast_signed();
-        if O::SCORES && call.far && ahead == panel_bytes {
-            let own = plan.problem.x.ptr.wrapping_offset(panel.place(0).x);
-            panel.next = own.wrapping_offset(ahead).cast();
-            ahead = 0;
+            let next = (unit + 1 < units.end).then_some(Fill {
+                unit: unit + 1,
+                room: room(unit + 1),
+                max: &mut next_max,
+            });
+            s.apart(Compute {
+                call,
+                panel: &mut panel,
+                max: &max,
+                next,
+                scratch: buffer.wrapping_add(size).cast(),
+            });
+            max = next_max;
+            if O::FROM != From::Nothing {
+                write(s, call, &panel, buffer, step);
+            }
         }
-        let max = to_panel(s, rows, n, panel.data, ahead);
-        let scratch = buffer.wrapping_add(n * T::LANES).cast();
-        s.apart(Compute {
-            call,
-            panel: &mut panel,
-            max: &max,
-            scratch,
-        });
-        if O::FROM == From::Nothing {
-            return;
-        }
-        if call.out_in_place && !(call.streams && step.out == panel_bytes && count == T::LANES) {
+    }
+}
+
+/// Writes the results of a panel of short rows. The places of those that lie `ahead` bytes further are asked for (if that
+/// is not 0).
+///
+/// # Safety
+/// The panel is valid; `buffer` holds `LANES` rows.
+#[inline(always)]
+unsafe fn write<S: Isa + Simd<T>, T: Stored, O: RowOp>(
+    s: S,
+    call: &Call<'_, T, O>,
+    panel: &Panel<'_, T>,
+    buffer: *mut T,
+    ahead: isize,
+) {
+    let plan = call.plan;
+    let n = plan.n;
+    // SAFETY: rows of the problem, or of the scratch.
+    unsafe {
+        if call.out_in_place && !(call.streams && ahead == panel_bytes::<T>(plan) && panel.count == T::LANES) {
             let first = plan.problem.out.ptr;
+            let mut list = [buffer; 16];
             // (Lanes without a row leave their results in the scratch.)
-            let rows = Rows::of(plan, lanes, first, |place| place.out, Some(buffer), &mut room);
-            from_panel(s, panel.data, n, rows, step.out);
+            let lanes = (panel.start, panel.count);
+            let rows = Rows::of(plan, lanes, first, |place| place.out, Some(buffer), &mut list);
+            from_panel(s, panel.data, n, rows, ahead);
             return;
         }
         from_panel(s, panel.data, n, Rows::packed(buffer, n), 0);
@@ -457,7 +556,7 @@ pub(super) unsafe fn rows<S: Isa + Simd<T>, T: Stored, O: RowOp>(
             });
             return;
         }
-        for l in 0..count {
+        for l in 0..panel.count {
             pack::unpack(s, plan, panel.place(l), 0, n, buffer.add(l * n), T::from_f64(O::MASKED));
         }
     }
@@ -570,6 +669,7 @@ pub(super) unsafe fn tile<S: Isa + Simd<T>, T: Stored, O: RowOp>(
                 call,
                 panel: &mut panel,
                 max: &max[k],
+                next: None,
                 scratch: buffer.cast(),
             });
             if neighbours || O::FROM == From::Nothing {

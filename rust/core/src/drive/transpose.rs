@@ -55,7 +55,7 @@ impl Ahead {
             return;
         }
         let start = self.next;
-        self.next = T::LANES.min(start + self.rows);
+        self.next = T::LANES.min(start + self.rows * columns.len().div_ceil(T::TILE));
         for l in start..self.next {
             let row = rows.of(l).wrapping_byte_offset(self.by);
             for j in (0..self.n).step_by(line) {
@@ -283,8 +283,24 @@ impl<R: Begins<T>, T: Float> Kernel<T> for FromPanel<R, T> {
                 ahead.fetch::<S, T, true>(s, rows, 0..n);
                 return;
             }
-            let mut columns = [s.splat(T::ZERO); 4];
             let mut c = 0;
+            while <S as Simd<T>>::SQUARES && c + T::LANES <= n {
+                let mut at = [std::ptr::null_mut::<T>(); 16];
+                let here = rows.columns(c);
+                let mut columns = [s.splat(T::ZERO); 16];
+                for l in 0..T::LANES {
+                    at[l] = here.of(l);
+                    columns[l] = s.load(panel.add((c + l) * T::LANES));
+                }
+                s.store_square(&columns, &at);
+                ahead.fetch::<S, T, true>(s, rows, c..c + T::LANES);
+                c += T::LANES;
+            }
+            if c == n {
+                return;
+            }
+            c = c.min(n - T::TILE);
+            let mut columns = [s.splat(T::ZERO); 4];
             loop {
                 let mut at = [std::ptr::null_mut::<T>(); 16];
                 let here = rows.columns(c);

@@ -31,6 +31,8 @@ unsafe impl Simd<f32> for Avx512 {
     type Mask = __mmask16;
     type Tally = Masks<u16, __m512>;
 
+    const SQUARES: bool = true;
+
     memory! {
         fn load(p: *const f32) -> __m512 = _mm512_loadu_ps(p);
         fn load_partial(p: *const f32, n: usize, fill: f32) -> __m512 =
@@ -57,6 +59,20 @@ unsafe impl Simd<f32> for Avx512 {
                 _mm_storeu_ps(rows[i + 4], _mm512_extractf32x4_ps::<1>(z[i]));
                 _mm_storeu_ps(rows[i + 8], _mm512_extractf32x4_ps::<2>(z[i]));
                 _mm_storeu_ps(rows[i + 12], _mm512_extractf32x4_ps::<3>(z[i]));
+            }
+        };
+        fn store_square(columns: &[__m512; 16], rows: &[*mut f32; 16]) = {
+            let z = [
+                transpose([columns[0], columns[1], columns[2], columns[3]]),
+                transpose([columns[4], columns[5], columns[6], columns[7]]),
+                transpose([columns[8], columns[9], columns[10], columns[11]]),
+                transpose([columns[12], columns[13], columns[14], columns[15]]),
+            ];
+            for i in 0..4 {
+                let of_rows = transpose_blocks([z[0][i], z[1][i], z[2][i], z[3][i]]);
+                for b in 0..4 {
+                    _mm512_storeu_ps(rows[4 * b + i], of_rows[b]);
+                }
             }
         };
     }
@@ -102,6 +118,8 @@ unsafe impl Simd<f64> for Avx512 {
     type Mask = __mmask8;
     type Tally = Masks<u8, __m512d>;
 
+    const SQUARES: bool = true;
+
     memory! {
         fn load(p: *const f64) -> __m512d = _mm512_loadu_pd(p);
         fn load_partial(p: *const f64, n: usize, fill: f64) -> __m512d =
@@ -127,6 +145,19 @@ unsafe impl Simd<f64> for Avx512 {
                 _mm_storeu_pd(rows[i + 2], _mm512_extractf64x2_pd::<1>(z[i]));
                 _mm_storeu_pd(rows[i + 4], _mm512_extractf64x2_pd::<2>(z[i]));
                 _mm_storeu_pd(rows[i + 6], _mm512_extractf64x2_pd::<3>(z[i]));
+            }
+        };
+        fn store_square(columns: &[__m512d; 16], rows: &[*mut f64; 16]) = {
+            for i in 0..2 {
+                let mut z = [_mm512_setzero_ps(); 4];
+                for k in 0..4 {
+                    let (a, b) = (columns[2 * k], columns[2 * k + 1]);
+                    z[k] = _mm512_castpd_ps(if i == 0 { _mm512_unpacklo_pd(a, b) } else { _mm512_unpackhi_pd(a, b) });
+                }
+                let of_rows = transpose_blocks(z);
+                for b in 0..4 {
+                    _mm512_storeu_pd(rows[2 * b + i], _mm512_castps_pd(of_rows[b]));
+                }
             }
         };
     }
@@ -298,6 +329,28 @@ fn transpose(z: [__m512; 4]) -> [__m512; 4] {
             _mm512_castpd_ps(_mm512_unpackhi_pd(t0, t2)),
             _mm512_castpd_ps(_mm512_unpacklo_pd(t1, t3)),
             _mm512_castpd_ps(_mm512_unpackhi_pd(t1, t3)),
+        ]
+    }
+}
+
+/// The 4 x 4 transpose of blocks of 16 bytes.
+#[inline(always)]
+fn transpose_blocks(z: [__m512; 4]) -> [__m512; 4] {
+    // SAFETY: called from the methods of the token only.
+    unsafe {
+        let low = [
+            _mm512_shuffle_f32x4::<0x44>(z[0], z[1]),
+            _mm512_shuffle_f32x4::<0x44>(z[2], z[3]),
+        ];
+        let high = [
+            _mm512_shuffle_f32x4::<0xee>(z[0], z[1]),
+            _mm512_shuffle_f32x4::<0xee>(z[2], z[3]),
+        ];
+        [
+            _mm512_shuffle_f32x4::<0x88>(low[0], low[1]),
+            _mm512_shuffle_f32x4::<0xdd>(low[0], low[1]),
+            _mm512_shuffle_f32x4::<0x88>(high[0], high[1]),
+            _mm512_shuffle_f32x4::<0xdd>(high[0], high[1]),
         ]
     }
 }

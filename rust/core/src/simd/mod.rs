@@ -103,6 +103,27 @@ pub(crate) unsafe trait Simd<T: Float>: Copy + 'static {
     /// # Safety
     /// Each pointer is valid for writing `T::TILE` elements.
     unsafe fn store_tile(self, columns: &[Self::Reg; 4], rows: &[*mut T; 16]);
+    /// Whether `store_square` is worth more than a tile after the other.
+    const SQUARES: bool = false;
+    /// As `store_tile`, of `LANES` columns: whole vectors.
+    ///
+    /// # Safety
+    /// Each pointer is valid for writing `T::LANES` elements.
+    #[inline(always)]
+    unsafe fn store_square(self, columns: &[Self::Reg; 16], rows: &[*mut T; 16]) {
+        for c in (0..T::LANES).step_by(T::TILE) {
+            let mut tile = [columns[c]; 4];
+            let mut places = *rows;
+            for i in 0..T::TILE {
+                tile[i] = columns[c + i];
+            }
+            for l in 0..T::LANES {
+                places[l] = rows[l].wrapping_add(c);
+            }
+            // SAFETY: the caller's promise.
+            unsafe { self.store_tile(&tile, &places) };
+        }
+    }
 
     fn add(self, a: Self::Reg, b: Self::Reg) -> Self::Reg;
     fn sub(self, a: Self::Reg, b: Self::Reg) -> Self::Reg;
