@@ -19,7 +19,7 @@ use crate::math::exp::Exp;
 use crate::ops::{ExpFinish, Finish, From, Pick, RowOp, Sums};
 use crate::problem::Dtype;
 use crate::row::{Map, SUMS, Source, To, across, along};
-use crate::simd::{Float, Isa, Kernel, Lanes, Level, Simd, Vector};
+use crate::simd::{Float, GROUP, Isa, Kernel, Lanes, Level, Simd, Vector};
 
 /// Rows up to so many bytes go into panels; it may depend on whether they come from memory (`far`). In a panel nothing is
 /// left over at a row's end, and no row's sums wait for themselves. But rows and results have to be transposed (at the
@@ -265,6 +265,24 @@ impl<'a, T: Stored> Panel<'a, T> {
         }
     }
 
+    /// Element `j` of each row, and of the second rows where there are any.
+    ///
+    /// # Safety
+    /// The panel is valid, and `j` below `n`.
+    #[inline(always)]
+    unsafe fn pair<S: Isa + Simd<T>, O: RowOp>(&self, s: S, j: usize) -> [Vector<S, T>; 2] {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let v = Vector::load(s, self.data.add(j * T::LANES));
+            let b = if O::SECOND {
+                Vector::load(s, self.second.add(j * T::LANES))
+            } else {
+                Vector::zero(s)
+            };
+            [v, b]
+        }
+    }
+
     /// Turns the panel into results.
     ///
     /// # Safety
@@ -279,20 +297,28 @@ impl<'a, T: Stored> Panel<'a, T> {
         };
         // SAFETY: the caller's promise.
         unsafe {
-            for j in 0..n {
-                let p = self.data.add(j * T::LANES);
-                let b = if O::SECOND {
-                    Vector::load(s, self.second.add(j * T::LANES))
-                } else {
-                    Vector::zero(s)
-                };
-                let v = Vector::load(s, p);
+            let mut j = 0;
+            // (Four at once, of which something is asked but once.)
+            while O::SCALES && j + GROUP <= n {
+                let mut v = [[Vector::zero(s); 2]; GROUP];
+                for i in 0..GROUP {
+                    v[i] = self.pair::<S, O>(s, j + i);
+                }
+                let results = finish.apply_group(v);
+                for i in 0..GROUP {
+                    results[i].store(self.data.add((j + i) * T::LANES));
+                }
+                j += GROUP;
+            }
+            while j < n {
+                let [v, b] = self.pair::<S, O>(s, j);
                 match O::FROM {
                     From::Exp if !O::SCORES => ExpFinish { exp: &exp, finish }.apply(v, b),
                     From::Second => finish.apply(b, b),
                     _ => finish.apply(v, b),
                 }
-                .store(p);
+                .store(self.data.add(j * T::LANES));
+                j += 1;
             }
             if let Some(k) = O::FIX {
                 let fixes = known.params[k].to_lanes();
