@@ -795,7 +795,8 @@ pub(crate) mod across {
             let used = lanes.min(end - j);
             for l in 0..used {
                 // SAFETY: the caller's promise.
-                let sum = unsafe { group::<S, T, F, EXP, STORE>(exp, m, f, panels, (j + l, end), next, (&mut ties, l)) };
+                let sum =
+                    unsafe { group::<S, T, F, EXP, STORE>(exp, m, f, panels, (j + l, end), next, (&mut ties, l)) };
                 let all = sum.all();
                 for k in first..1 + F::SUMS {
                     held[k][l].write(all[k]);

@@ -48,7 +48,10 @@ impl Ahead {
         };
         let line = 64 / size_of::<T>();
         if self.packed {
-            let next = rows.of(0).wrapping_byte_offset(self.by).wrapping_add(columns.start * line);
+            let next = rows
+                .of(0)
+                .wrapping_byte_offset(self.by)
+                .wrapping_add(columns.start * line);
             for i in 0..columns.len() {
                 ask(next.wrapping_add(i * line));
             }
