@@ -10,6 +10,8 @@
 
 use std::cell::Cell;
 use std::ops::Range;
+#[cfg(target_os = "linux")]
+use std::sync::atomic::AtomicI32;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -107,7 +109,13 @@ static SLOT: AtomicPtr<Slot> = AtomicPtr::new(std::ptr::null_mut());
 /// The pool of one process.
 struct Slot {
     generation: u64,
-    pool: Mutex<Option<Arc<rayon::ThreadPool>>>,
+    pool: Mutex<Option<Arc<Pool>>>,
+}
+
+/// Workers.
+struct Pool {
+    threads: rayon::ThreadPool,
+    aside: Arc<Aside>,
 }
 
 /// This process's slot, made where there is none.
@@ -154,19 +162,22 @@ fn watch_forks() {
 fn watch_forks() {}
 
 /// A pool with at least this many workers; none where threads cannot be had.
-fn pool(workers: usize) -> Option<Arc<rayon::ThreadPool>> {
+fn pool(workers: usize) -> Option<Arc<Pool>> {
     let mut held = slot().pool.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(pool) = held.as_ref()
-        && pool.current_num_threads() >= workers
+        && pool.threads.current_num_threads() >= workers
     {
         return Some(pool.clone());
     }
+    let aside = Arc::new(Aside::new(workers));
+    let starting = aside.clone();
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(workers)
         .thread_name(|i| format!("softmax-rs-{i}"))
+        .start_handler(move |worker| starting.is_here(worker))
         .build()
         .ok()
-        .map(Arc::new);
+        .map(|threads| Arc::new(Pool { threads, aside }));
     if pool.is_some() {
         held.clone_from(&pool);
     }
@@ -234,7 +245,7 @@ pub(crate) fn split(
 /// One piece: the calling thread and `threads - 1` workers take chunks of at most so many units until none are left, or
 /// until the caller wants no more.
 fn share(
-    pool: &rayon::ThreadPool,
+    pool: &Pool,
     units: Range<usize>,
     most: usize,
     threads: usize,
@@ -249,7 +260,8 @@ fn share(
         (start < units.end && !stopped.load(Ordering::Relaxed)).then(|| start..units.end.min(start + chunk))
     };
     let take = &take;
-    pool.in_place_scope(|scope| {
+    pool.aside.step();
+    pool.threads.in_place_scope(|scope| {
         for worker in 1..threads.min(units.len().div_ceil(chunk)) {
             scope.spawn(move |_| {
                 while let Some(units) = take() {
@@ -272,4 +284,81 @@ fn share(
     } else {
         Ok(())
     }
+}
+
+/// Keeps the workers off the CPU of the calling thread (where the system can be told).
+///
+/// Else a worker may be woken there, and the caller, who keeps it busy, does all the work before the worker's turn comes.
+/// Linux does so on virtual machines, for a CPU that idles is taken to be another machine's: of two threads, calls below
+/// a millisecond then gain nothing.
+#[cfg(target_os = "linux")]
+struct Aside {
+    /// The workers' numbers for the system, 0 before they have started. None where there are so many that to tell all of
+    /// them would take longer than it gains.
+    workers: Vec<AtomicI32>,
+    /// The CPU that they were last kept off, and those that the caller might use.
+    told: Mutex<Option<(usize, libc::cpu_set_t)>>,
+}
+
+#[cfg(target_os = "linux")]
+impl Aside {
+    /// Workers that are told, at a microsecond each.
+    const MOST: usize = 15;
+
+    fn new(workers: usize) -> Self {
+        let told = if workers <= Self::MOST { workers } else { 0 };
+        Self {
+            workers: (0..told).map(|_| AtomicI32::new(0)).collect(),
+            told: Mutex::new(None),
+        }
+    }
+
+    /// A worker has started.
+    fn is_here(&self, worker: usize) {
+        if let Some(id) = self.workers.get(worker) {
+            // SAFETY: no arguments.
+            id.store(unsafe { libc::gettid() }, Ordering::Relaxed);
+        }
+    }
+
+    /// The caller is about to share work. (What fails changes nothing: workers then run where they may.)
+    fn step(&self) {
+        // (Of two callers at once, one is enough.)
+        let Ok(mut told) = self.told.try_lock() else { return };
+        const SIZE: usize = size_of::<libc::cpu_set_t>();
+        // SAFETY: sets of that size, and CPUs that are in them.
+        unsafe {
+            let mut cpus: libc::cpu_set_t = std::mem::zeroed();
+            let Ok(cpu) = usize::try_from(libc::sched_getcpu()) else { return };
+            if cpu >= 8 * SIZE || libc::sched_getaffinity(0, SIZE, &raw mut cpus) != 0 {
+                return;
+            }
+            if told.as_ref().is_some_and(|(last, all)| *last == cpu && libc::CPU_EQUAL(all, &cpus)) {
+                return;
+            }
+            let mut others = cpus;
+            libc::CPU_CLR(cpu, &mut others);
+            if libc::CPU_COUNT(&others) == 0 {
+                return;
+            }
+            let mut all_told = true;
+            for worker in &self.workers {
+                let id = worker.load(Ordering::Relaxed);
+                all_told &= id != 0 && libc::sched_setaffinity(id, SIZE, &raw const others) == 0;
+            }
+            *told = all_told.then_some((cpu, cpus));
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+struct Aside;
+
+#[cfg(not(target_os = "linux"))]
+impl Aside {
+    fn new(_: usize) -> Self {
+        Self
+    }
+    fn is_here(&self, _: usize) {}
+    fn step(&self) {}
 }
