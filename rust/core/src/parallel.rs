@@ -329,11 +329,16 @@ impl Aside {
         // SAFETY: sets of that size, and CPUs that are in them.
         unsafe {
             let mut cpus: libc::cpu_set_t = std::mem::zeroed();
-            let Ok(cpu) = usize::try_from(libc::sched_getcpu()) else { return };
+            let Ok(cpu) = usize::try_from(libc::sched_getcpu()) else {
+                return;
+            };
             if cpu >= 8 * SIZE || libc::sched_getaffinity(0, SIZE, &raw mut cpus) != 0 {
                 return;
             }
-            if told.as_ref().is_some_and(|(last, all)| *last == cpu && libc::CPU_EQUAL(all, &cpus)) {
+            if told
+                .as_ref()
+                .is_some_and(|(last, all)| *last == cpu && libc::CPU_EQUAL(all, &cpus))
+            {
                 return;
             }
             let mut others = cpus;

@@ -11,7 +11,7 @@ mod softmax;
 
 use crate::math::exp::{Base, Depth, Exp};
 use crate::row::{Map, SUMS, Terms, each};
-use crate::simd::{Float, GROUP, Isa, Simd, Vector, two_sum};
+use crate::simd::{Float, GROUP, Isa, Simd, Vector, pow2, two_sum};
 
 pub(crate) use cross_entropy::Losses;
 pub(crate) use softmax::Probabilities;
@@ -213,6 +213,23 @@ pub(crate) struct Given<V> {
     pub(crate) square_factor: V,
 }
 
+/// `hi + lo` as the sum of two of `T`, both of which are multiplied with exponentials.
+///
+/// Where products are rounded before they are added, the first of the two is the smaller: a product that should be a power
+/// of two is approached from below, where numbers lie twice as close. (From above, what rounds to it and is then corrected
+/// comes out as its neighbour: the softmax of a single number would not be 1.)
+#[inline(always)]
+fn split_factor<S: Isa, T: Float>(hi: Vector<S, f64>, lo: Vector<S, f64>) -> [Vector<S, f64>; 2] {
+    let s = hi.1;
+    let [hi, lo] = T::split(s, hi, lo);
+    if S::FUSES {
+        return [hi, lo];
+    }
+    let shrunk = hi * Vector::splat(s, 1.0 - pow2(2 - T::DIGITS));
+    let [smaller, _] = T::split(s, shrunk, Vector::zero(s));
+    [smaller, (hi - smaller) + lo]
+}
+
 impl<S: Isa> Stats<S> {
     /// Sum over all but one maximum of exp((x - m) / T), as a pair: what log1p takes.
     #[inline(always)]
@@ -242,7 +259,7 @@ impl<S: Isa> Stats<S> {
     #[inline(always)]
     pub(crate) fn split_inverse_total<T: Float>(&self) -> [Vector<S, f64>; 2] {
         let [hi, lo] = self.inverse_total();
-        T::split(self.sum.1, hi, lo)
+        split_factor::<S, T>(hi, lo)
     }
 
     /// s / (1 + s) and 1 / (1 + s), with s the tail: what is left of the probability at the maximum, and that itself.
@@ -284,7 +301,7 @@ impl<S: Isa> Stats<S> {
         let lost = hi.fused_neg_mul_add(quotient, product);
         // Infinite factors have no low part, nor have those that are infinite in `T`.
         let rest = (lo * quotient + hi * left) - lost;
-        let [hi, lo] = T::split(s, product, rest.select(rest.equal(rest), zero));
+        let [hi, lo] = split_factor::<S, T>(product, rest.select(rest.equal(rest), zero));
         [hi, lo.select((lo * zero).equal(zero), zero)]
     }
 
@@ -334,7 +351,7 @@ impl<S: Isa> Stats<S> {
         let left = (d.fused_neg_mul_add(self.moved_temperature, difference) + lost).div(self.moved_temperature);
         let left = left.select((left * zero).equal(zero), zero);
         let exp = Exp::new(s, &Base::new(1.0), zero, Depth::Full);
-        let e = exp.of(exp.floor.max(d)) * Vector::splat(s, crate::simd::pow2(-f64::BIAS) / f64::KAPPA);
+        let e = exp.of(exp.floor.max(d)) * Vector::splat(s, pow2(-f64::BIAS) / f64::KAPPA);
         e.mul_add(left, e).select(d.not_less(exp.floor), zero)
     }
 

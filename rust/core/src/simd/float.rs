@@ -112,6 +112,8 @@ pub(crate) trait Float:
 
     /// The bits of the mantissa.
     const MANTISSA_MASK: Self;
+    /// Binary digits of a number.
+    const DIGITS: i32;
     /// Bits to add to those of x in [1/2, 1] so that the exponent field turns at sqrt(1/2): 1 - sqrt(1/2), as bits.
     const SQRT_HALF_OFFSET: Self;
     /// sqrt(1/2).
@@ -256,6 +258,7 @@ impl Float for f32 {
     const SUBNORMAL: Subnormal<Self> = subnormal!(u32, mantissa: 23, one: 127, up: 96, small: 96, nothing: 161);
 
     const MANTISSA_MASK: Self = Self::from_bits(0x007f_ffff);
+    const DIGITS: i32 = 24;
     const SQRT_HALF_OFFSET: Self = Self::from_bits(0x3f80_0000 - 0x3f35_04f3);
     const SQRT_HALF: Self = Self::from_bits(0x3f35_04f3);
     const EXPONENT_BIAS: Self = 127.0;
@@ -398,6 +401,7 @@ impl Float for f64 {
     const SUBNORMAL: Subnormal<Self> = subnormal!(u64, mantissa: 52, one: 1023, up: 256, small: 900, nothing: 1090);
 
     const MANTISSA_MASK: Self = Self::from_bits(0x000f_ffff_ffff_ffff);
+    const DIGITS: i32 = 53;
     const SQRT_HALF_OFFSET: Self = Self::from_bits(0x3ff0_0000_0000_0000 - 0x3fe6_a09e_667f_3bcd);
     const SQRT_HALF: Self = Self::from_bits(0x3fe6_a09e_667f_3bcd);
     const EXPONENT_BIAS: Self = 1023.0;
