@@ -120,3 +120,50 @@ for call in (softmax_rs.get_num_threads, lambda: softmax_rs.softmax(numpy.zeros(
 def test_a_bad_variable_that_does_not_decide_is_ignored():
     """Only the variable that decides is judged."""
     assert int(run(PRINT, SOFTMAX_RS_NUM_THREADS="2", RAYON_NUM_THREADS="x", OMP_NUM_THREADS="y").stdout) == 2
+
+
+ASIDE = """
+import os, numpy as np, softmax_rs
+
+def workers():
+    tasks = [task for task in os.listdir("/proc/self/task")
+             if open(f"/proc/self/task/{task}/comm").read().startswith("softmax-rs")]
+    return [os.sched_getaffinity(int(task)) for task in tasks]
+
+all_cpus = os.sched_getaffinity(0)
+x = np.random.default_rng(0).normal(0, 3, (1024, 1000)).astype("f4")
+right = softmax_rs.softmax(x[:32])
+softmax_rs.set_num_threads(3)
+for _ in range(2):  # at the first call they may still be starting
+    y = softmax_rs.softmax(x)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system does not tell which CPUs threads may use")
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="there is one CPU only")
+def test_workers_are_kept_off_the_callers_cpu():
+    """Of the CPUs that the caller may use they have all but one; the caller keeps all of them."""
+    code = """
+assert len(workers()) == 2
+for cpus in workers():
+    assert cpus < all_cpus and len(cpus) == len(all_cpus) - 1, (cpus, all_cpus)
+assert len({frozenset(cpus) for cpus in workers()}) == 1, "kept off the same CPU"
+assert os.sched_getaffinity(0) == all_cpus
+assert (y[:32] == right).all()
+"""
+    run(f"{ASIDE}\nif len(all_cpus) > 1:\n" + "\n".join(f"    {line}" for line in code.splitlines()))
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system does not tell which CPUs threads may use")
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="there is one CPU only")
+def test_workers_of_a_pinned_caller_stay_where_they_were():
+    """A caller that may use one CPU has none to keep its workers off."""
+    code = """
+before = workers()
+os.sched_setaffinity(0, {min(all_cpus)})
+y = softmax_rs.softmax(x)
+assert workers() == before
+assert os.sched_getaffinity(0) == {min(all_cpus)}
+assert (y[:32] == right).all()
+"""
+    run(ASIDE + code)
