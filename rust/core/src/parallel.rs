@@ -8,12 +8,16 @@
 //! number, and the child's first parallel call makes a new slot (the old one is leaked: dropping it would touch locks
 //! that a lost thread may hold). Nothing here that a fork may interrupt is guarded by a lock of the parent.
 
+use std::any::Any;
 use std::cell::Cell;
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 #[cfg(target_os = "linux")]
 use std::sync::atomic::AtomicI32;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
 
 use crate::{Control, Error};
 
@@ -24,8 +28,8 @@ const PIECE_ELEMENTS: usize = 1 << 24;
 /// Elements after which the calling thread asks whether to go on: 50 ms of the slowest rows there are (those with tanh),
 /// a tenth of a millisecond of the fastest.
 const CHUNK_ELEMENTS: usize = 1 << 19;
-/// Chunks for each thread at least, so that one that is held up leaves its share to the others.
-const CHUNKS_PER_THREAD: usize = 4;
+/// Elements that are not shared any more.
+const LEAST_ELEMENTS: usize = 1 << 14;
 
 /// More threads than this are taken for this many.
 const MAX_THREADS: usize = 1024;
@@ -116,6 +120,8 @@ struct Slot {
 struct Pool {
     threads: rayon::ThreadPool,
     aside: Arc<Aside>,
+    /// How many calls there were.
+    calls: Arc<AtomicUsize>,
 }
 
 /// This process's slot, made where there is none.
@@ -177,7 +183,10 @@ fn pool(workers: usize) -> Option<Arc<Pool>> {
         .start_handler(move |worker| starting.is_here(worker))
         .build()
         .ok()
-        .map(|threads| Arc::new(Pool { threads, aside }));
+        .map(|threads| {
+            let calls = Arc::default();
+            Arc::new(Pool { threads, aside, calls })
+        });
     if pool.is_some() {
         held.clone_from(&pool);
     }
@@ -235,7 +244,10 @@ pub(crate) fn split(
         let end = units.min(start.saturating_add(piece));
         match &pool {
             None => f(start..end, 0),
-            Some(pool) => share(pool, start..end, most, threads, control, f)?,
+            Some(pool) => {
+                let least = (LEAST_ELEMENTS / elements_per_unit.max(1)).clamp(1, most);
+                share(pool, start..end, (least, most), threads, control, f)?;
+            }
         }
         start = end;
     }
@@ -247,28 +259,32 @@ pub(crate) fn split(
 fn share(
     pool: &Pool,
     units: Range<usize>,
-    most: usize,
+    (least, most): (usize, usize),
     threads: usize,
     control: &dyn Control,
     f: &(dyn Fn(Range<usize>, usize) + Sync),
 ) -> Result<(), Error> {
-    let chunk = units.len().div_ceil(threads * CHUNKS_PER_THREAD).min(most);
     let next = AtomicUsize::new(units.start);
     let stopped = AtomicBool::new(false);
-    let take = || {
-        let start = next.fetch_add(chunk, Ordering::Relaxed);
-        (start < units.end && !stopped.load(Ordering::Relaxed)).then(|| start..units.end.min(start + chunk))
+    // (What is left is halved among the threads, so that all end at about the same time, whenever they began.)
+    let chunk = |start: usize| {
+        ((units.end - start) / (2 * threads))
+            .clamp(least, most)
+            .min(units.end - start)
     };
-    let take = &take;
-    pool.aside.step();
-    pool.threads.in_place_scope(|scope| {
-        for worker in 1..threads.min(units.len().div_ceil(chunk)) {
-            scope.spawn(move |_| {
-                while let Some(units) = take() {
-                    f(units, worker);
-                }
-            });
+    let take = || {
+        let taken = next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |start| {
+            (start < units.end && !stopped.load(Ordering::Relaxed)).then(|| start + chunk(start))
+        });
+        taken.ok().map(|start| start..start + chunk(start))
+    };
+    let work = |worker: usize| {
+        while let Some(units) = take() {
+            f(units, worker);
         }
+    };
+    let helpers = threads.min(units.len().div_ceil(least)) - 1;
+    pool.with_helpers(helpers, &work, || {
         let mut next = take();
         while let Some(units) = next {
             f(units, 0);
@@ -283,6 +299,104 @@ fn share(
         Err(Error::Interrupted)
     } else {
         Ok(())
+    }
+}
+
+/// How long a worker waits awake for the next call, and how long a caller for the last worker. (To wake a thread takes some
+/// 40 us, of a call that may take 200. Waiting, both let others run.)
+const AWAKE: Duration = Duration::from_micros(200);
+
+/// Waits awake for some time; whether what it waits for has come.
+fn awake(has_come: impl Fn() -> bool) -> bool {
+    let start = Instant::now();
+    loop {
+        for _ in 0..64 {
+            if has_come() {
+                return true;
+            }
+            std::hint::spin_loop();
+        }
+        if start.elapsed() > AWAKE {
+            return false;
+        }
+        std::thread::yield_now();
+    }
+}
+
+impl Pool {
+    /// Runs `own`, and meanwhile `work(1)`, ..., `work(helpers)` on workers: those that have begun before `own` is done.
+    ///
+    /// rayon's scope would wait for all of them, awake or not, and would sleep while it waits.
+    fn with_helpers(&self, helpers: usize, work: &(dyn Fn(usize) + Sync), own: impl FnOnce()) {
+        self.aside.step();
+        let call = self.calls.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        // SAFETY: no helper uses it after `Open` was dropped, and that is before this function returns or unwinds.
+        let work: &'static (dyn Fn(usize) + Sync) = unsafe { std::mem::transmute(work) };
+        let desk = Arc::new(Desk {
+            helpers: AtomicUsize::new(0),
+            panic: Mutex::new(None),
+            caller: std::thread::current(),
+        });
+        let open = Open(&desk);
+        for worker in 1..=helpers {
+            let (desk, calls) = (desk.clone(), self.calls.clone());
+            self.threads.spawn(move || {
+                desk.help(|| work(worker));
+                awake(|| calls.load(Ordering::Relaxed) != call);
+            });
+        }
+        own();
+        drop(open);
+        if let Some(panic) = desk.panic.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+/// Where a call meets its helpers.
+struct Desk {
+    /// How many are at work, and whether it is [`CLOSED`].
+    helpers: AtomicUsize,
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+    caller: Thread,
+}
+
+const CLOSED: usize = 1 << (usize::BITS - 1);
+
+impl Desk {
+    /// Runs `work`, unless the call is over.
+    fn help(&self, work: impl FnOnce()) {
+        let enter = |helpers: usize| (helpers & CLOSED == 0).then_some(helpers + 1);
+        if self
+            .helpers
+            .fetch_update(Ordering::Acquire, Ordering::Relaxed, enter)
+            .is_err()
+        {
+            return;
+        }
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
+            *self.panic.lock().unwrap_or_else(PoisonError::into_inner) = Some(panic);
+        }
+        // (Once it is out of the count, the caller may be gone, but this desk is not.)
+        if self.helpers.fetch_sub(1, Ordering::Release) == CLOSED | 1 {
+            self.caller.unpark();
+        }
+    }
+}
+
+/// A desk at which helpers may begin. Dropped, it waits for those that have.
+struct Open<'a>(&'a Desk);
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        let helpers = &self.0.helpers;
+        helpers.fetch_or(CLOSED, Ordering::Relaxed);
+        let is_alone = || helpers.load(Ordering::Acquire) == CLOSED;
+        if !awake(is_alone) {
+            while !is_alone() {
+                std::thread::park();
+            }
+        }
     }
 }
 

@@ -120,7 +120,7 @@ pub fn panic_in_worker(worker: usize, threads: usize) -> Result<(), Error> {
     let done = AtomicBool::new(false);
     // The others wait, so that no thread can take all the work.
     let patience = Instant::now() + Duration::from_secs(5);
-    parallel::split(threads * 8, 1, threads, &NoControl, &|_, at| {
+    parallel::split(threads * 8, 1 << 14, threads, &NoControl, &|_, at| {
         with_default_mode(|| {
             if at == worker && !done.swap(true, Ordering::Relaxed) {
                 panic!("softmax_core::probe: a panic in worker {worker}, as ordered");

@@ -114,9 +114,7 @@ pub(crate) unsafe trait Simd<T: Float>: Copy + 'static {
         for c in (0..T::LANES).step_by(T::TILE) {
             let mut tile = [columns[c]; 4];
             let mut places = *rows;
-            for i in 0..T::TILE {
-                tile[i] = columns[c + i];
-            }
+            tile[..T::TILE].copy_from_slice(&columns[c..c + T::TILE]);
             for l in 0..T::LANES {
                 places[l] = rows[l].wrapping_add(c);
             }
