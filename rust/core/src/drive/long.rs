@@ -135,6 +135,7 @@ impl State {
             sums[k] = total(Vector::splat(s, self.sums[k][0]), Vector::splat(s, self.sums[k][1]));
         }
         Stats {
+            fuses: S::LEVEL.fuses(),
             max,
             temperature: one,
             scaled_temperature: one,
@@ -222,6 +223,7 @@ impl<T: Stored> Long<T> {
     fn stats<S: Isa, O: RowOp>(&self, s: S, call: &Call<'_, T, O>) -> Stats<S> {
         let (given, _) = call.given(self.place);
         Stats {
+            fuses: call.level.level().fuses(),
             temperature: Vector::splat(s, call.plan.temperature(self.place)),
             scaled_temperature: Vector::splat(s, call.octaves(self.place).0),
             pivot: Vector::splat(s, self.pivot::<O>().to_f64()),

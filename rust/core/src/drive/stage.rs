@@ -214,6 +214,7 @@ impl<'c, S: Isa + Simd<T>, T: Stored> Stage<'c, S, T> {
                 }
                 let (one, zero) = (Vector::splat(s, 1.0), Vector::zero(s));
                 let stats = Stats {
+                    fuses: S::LEVEL.fuses(),
                     max: T::widen_half(s, max, i),
                     temperature,
                     scaled_temperature,

@@ -172,6 +172,8 @@ pub(crate) enum Pick {
 
 /// What is known of a row, in float64; a lane is a row.
 pub(crate) struct Stats<S: Simd<f64>> {
+    /// Whether exponentials will be multiplied by what adds a product with one rounding.
+    pub(crate) fuses: bool,
     /// The maximum.
     pub(crate) max: Vector<S, f64>,
     /// The temperature.
@@ -219,10 +221,10 @@ pub(crate) struct Given<V> {
 /// of two is approached from below, where numbers lie twice as close. (From above, what rounds to it and is then corrected
 /// comes out as its neighbour: the softmax of a single number would not be 1.)
 #[inline(always)]
-fn split_factor<S: Isa, T: Float>(hi: Vector<S, f64>, lo: Vector<S, f64>) -> [Vector<S, f64>; 2] {
+fn split_factor<S: Isa, T: Float>(hi: Vector<S, f64>, lo: Vector<S, f64>, fuses: bool) -> [Vector<S, f64>; 2] {
     let s = hi.1;
     let [hi, lo] = T::split(s, hi, lo);
-    if S::FUSES {
+    if fuses {
         return [hi, lo];
     }
     let shrunk = hi * Vector::splat(s, 1.0 - pow2(2 - T::DIGITS));
@@ -259,7 +261,7 @@ impl<S: Isa> Stats<S> {
     #[inline(always)]
     pub(crate) fn split_inverse_total<T: Float>(&self) -> [Vector<S, f64>; 2] {
         let [hi, lo] = self.inverse_total();
-        split_factor::<S, T>(hi, lo)
+        split_factor::<S, T>(hi, lo, self.fuses)
     }
 
     /// s / (1 + s) and 1 / (1 + s), with s the tail: what is left of the probability at the maximum, and that itself.
@@ -301,7 +303,7 @@ impl<S: Isa> Stats<S> {
         let lost = hi.fused_neg_mul_add(quotient, product);
         // Infinite factors have no low part, nor have those that are infinite in `T`.
         let rest = (lo * quotient + hi * left) - lost;
-        let [hi, lo] = split_factor::<S, T>(product, rest.select(rest.equal(rest), zero));
+        let [hi, lo] = split_factor::<S, T>(product, rest.select(rest.equal(rest), zero), self.fuses);
         [hi, lo.select((lo * zero).equal(zero), zero)]
     }
 

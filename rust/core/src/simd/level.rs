@@ -30,6 +30,14 @@ pub enum Level {
     Neon,
 }
 
+impl Level {
+    /// Whether `mul_add` rounds once.
+    #[inline(always)]
+    pub(crate) const fn fuses(self) -> bool {
+        !matches!(self, Self::Portable)
+    }
+}
+
 /// The levels beyond the portable one. From each row's list of features both the detection and the
 /// `#[target_feature]` are made. (The names are those of `rustc --print target-features`.)
 macro_rules! targets {

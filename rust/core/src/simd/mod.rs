@@ -183,8 +183,6 @@ pub(crate) trait Isa: Simd<f32> + Simd<f64> {
     const INTERLEAVE: usize;
     /// Which level this is.
     const LEVEL: Level;
-    /// Whether `mul_add` rounds once.
-    const FUSES: bool = true;
     /// Whether a vector is a cache line in one access, which takes two where it is not aligned as a line is.
     const ALIGNS: bool = false;
 

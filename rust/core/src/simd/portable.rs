@@ -274,7 +274,6 @@ portable!(f64, u64, 8, 50, fused_neg_mul_add_f64, never);
 impl Isa for Portable {
     const INTERLEAVE: usize = 1;
     const LEVEL: Level = Level::Portable;
-    const FUSES: bool = false;
 
     #[inline(always)]
     fn widen(self, a: [f32; 16]) -> [[f64; 8]; 2] {
