@@ -31,14 +31,11 @@ pub(super) const fn short_bytes<T: Float, O: RowOp>(level: Level, far: bool) -> 
         // which is half as many elements, less.
         _ if matches!(level, Level::Avx512) => match O::FROM {
             From::Nothing => 28,
-            _ if O::SCORES && O::SECOND => 19,
             // (Rows of 96 from memory, in which nothing is left over either way, lose a twelfth by it; those of 68 to 92 gain
-            // a tenth to a quarter, of 100 a twentieth.)
-            _ if O::SCORES && T::LANES == 16 => 25,
-            _ if O::SCORES => 16,
-            _ if T::LANES == 8 => 19,
-            _ if far => 13,
-            _ => 17,
+            // up to a quarter, of 100 a twentieth.)
+            _ if O::SCORES && !O::SECOND && O::FIX.is_none() && T::LANES == 16 => 25,
+            _ if O::SCORES || T::LANES == 8 => 19,
+            _ => 14,
         },
         // The rows of two panels, and what becomes of them, have to fit the first-level cache.
         _ if far && (O::SECOND || O::FIX.is_some() || portable) => 12,
