@@ -213,7 +213,7 @@ impl<'a, T: Stored, O: RowOp> Call<'a, T, O> {
             return Regime::Columns(panels, inner.len);
         }
         // A panel takes as long for one row as for all that it has room for, and longer with each of its elements.
-        if (1..=panels::short_bytes::<T, O>(self.level.level(), self.far) / size_of::<T>()).contains(&n)
+        if (1..=panels::short_bytes::<T, O>(self.level.level(), self.far, self.streams) / size_of::<T>()).contains(&n)
             && self.plan.rows >= T::LANES.min(T::LANES / 8 + n / 4)
         {
             return Regime::Panels;

@@ -21,19 +21,25 @@ use crate::problem::Dtype;
 use crate::row::{Map, SUMS, Source, To, across, along};
 use crate::simd::{Float, GROUP, Isa, Kernel, Lanes, Level, Simd, Vector};
 
-/// Rows up to so many bytes go into panels; it may depend on whether they come from memory (`far`). In a panel nothing is
-/// left over at a row's end, and no row's sums wait for themselves. But rows and results have to be transposed (at the
-/// portable level, element by element).
-pub(super) const fn short_bytes<T: Float, O: RowOp>(level: Level, far: bool) -> usize {
+/// Rows up to so many bytes go into panels; it may depend on whether they come from memory (`far`), and on whether results
+/// are streamed. In a panel nothing is left over at a row's end, and no row's sums wait for themselves. But rows and results
+/// have to be transposed (at the portable level, element by element).
+pub(super) const fn short_bytes<T: Float, O: RowOp>(level: Level, far: bool, streams: bool) -> usize {
     let portable = matches!(level, Level::Portable);
     let vectors = match O::FROM {
         // The arithmetic of a row takes half the time it takes at AVX2, and to transpose it takes as long: of float64,
         // which is half as many elements, less.
         _ if matches!(level, Level::Avx512) => match O::FROM {
             From::Nothing => 28,
-            // (Rows of 96 from memory, in which nothing is left over either way, lose a twelfth by it; those of 68 to 92 gain
-            // up to a quarter, of 100 a twentieth.)
-            _ if O::SCORES && !O::SECOND && O::FIX.is_none() && T::LANES == 16 => 25,
+            // (Rows of 68 to 92 gain a twentieth to a sixth by it, and lose as much where what was transposed back is streamed
+            // from there.)
+            _ if O::SCORES && !O::SECOND && O::FIX.is_none() && T::LANES == 16 => {
+                if streams {
+                    16
+                } else {
+                    23
+                }
+            }
             _ if O::SCORES || T::LANES == 8 => 19,
             _ => 14,
         },
