@@ -1,6 +1,7 @@
 """Hazard: the number of threads: who decides, for how long, for whom."""
 
 import os
+import sys
 import threading
 
 import pytest
@@ -122,6 +123,12 @@ def test_a_bad_variable_that_does_not_decide_is_ignored():
     assert int(run(PRINT, SOFTMAX_RS_NUM_THREADS="2", RAYON_NUM_THREADS="x", OMP_NUM_THREADS="y").stdout) == 2
 
 
+# Workers are told on Linux only, and only where there is another CPU for them.
+on_several_cpus = pytest.mark.skipif(
+    sys.platform != "linux" or len(os.sched_getaffinity(0)) < 2,
+    reason="not Linux, or this process may use one CPU only: workers are not told where to run",
+)
+
 ASIDE = """
 import os, numpy as np, softmax_rs
 
@@ -141,8 +148,7 @@ for _ in range(1000):  # at first they may still be starting
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system does not tell which CPUs threads may use")
-@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="there is one CPU only")
+@on_several_cpus
 def test_workers_are_kept_off_the_callers_cpu():
     """Of the CPUs that the caller may use they have all but one; the caller keeps all of them."""
     code = """
@@ -153,11 +159,10 @@ assert len({frozenset(cpus) for cpus in workers()}) == 1, "kept off the same CPU
 assert os.sched_getaffinity(0) == all_cpus
 assert (y[:32] == right).all()
 """
-    run(f"{ASIDE}\nif len(all_cpus) > 1:\n" + "\n".join(f"    {line}" for line in code.splitlines()))
+    run(ASIDE + code)
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system does not tell which CPUs threads may use")
-@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="there is one CPU only")
+@on_several_cpus
 def test_workers_of_a_pinned_caller_stay_where_they_were():
     """A caller that may use one CPU has none to keep its workers off."""
     code = """

@@ -403,8 +403,7 @@ impl Drop for Open<'_> {
 /// Keeps the workers off the CPU of the calling thread (where the system can be told).
 ///
 /// Else a worker may be woken there, and the caller, who keeps it busy, does all the work before the worker's turn comes.
-/// Linux does so on virtual machines, for a CPU that idles is taken to be another machine's: of two threads, calls below
-/// a millisecond then gain nothing.
+/// Linux was seen to do so on a virtual machine: of two threads, calls below a millisecond then gain nothing.
 #[cfg(target_os = "linux")]
 struct Aside {
     /// The workers' numbers for the system, 0 before they have started. None where there are so many that to tell all of
