@@ -99,3 +99,23 @@ def test_bad_values(value):
             assert word in message, message
         if value not in ABSENT:
             assert all(level in message for level in LEVELS), message
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_one_element_is_exact(level):
+    """A row's only finite element has probability 1 and gets the whole cotangent, where products are rounded once or twice."""
+    code = """
+import numpy as np, softmax_rs
+rng = np.random.default_rng(0)
+for dtype in "f4", "f8":
+    for n, at in (1, 0), (16, 7), (33, 32), (300_000, 123_456):
+        a = rng.normal(0, 30, 5000 if n < 100 else 10).astype(dtype)
+        x = np.full((len(a), n), -np.inf, dtype)
+        x[:, at] = a
+        p = softmax_rs.softmax(x)[:, at]
+        assert (p == 1).all(), (dtype, n, a[p != 1][0], p[p != 1][0])
+        g = rng.normal(0, 3, len(a)).astype(dtype)
+        v = softmax_rs.logsumexp_vjp(x, g, axis=-1)[:, at]
+        assert (v == g).all(), (dtype, n, a[v != g][0], g[v != g][0], v[v != g][0])
+"""
+    run(code, SOFTMAX_RS_SIMD=level)
