@@ -103,7 +103,7 @@ def test_bad_values(value):
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_one_element_is_exact(level):
-    """A row's only finite element has probability 1 and gets the whole cotangent, where products are rounded once or twice."""
+    """A row's only finite element has probability 1 and gets the whole cotangent: products rounded once, or twice."""
     code = """
 import numpy as np, softmax_rs
 rng = np.random.default_rng(0)
