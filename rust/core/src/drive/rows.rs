@@ -19,13 +19,16 @@ use crate::problem::Array;
 use crate::row::{SUMS, Source, Sum, To, add_lanes, along};
 use crate::simd::{Float, Isa, Lanes, Level, Simd, Vector};
 
-/// Input of a batch: with a second row and the result it fits a first-level cache of 32 KiB. (The faster the vectors, the
-/// more there is to gain from what the rows of a batch share. With what is fetched for the next batch, log_softmax at
-/// AVX-512 takes 48 KiB; the caches that this was measured on have as much.)
+/// Input of a batch. (What the rows of a batch share is computed once, and the more there is to gain from that the faster
+/// the vectors are; but what was read should still be in a first-level cache when the results are written: 8 KiB with a
+/// second row and the results fit one of 32 KiB. With what is fetched for the next batch, log_softmax at AVX-512 takes
+/// 48 KiB; the caches that this was measured on have as much. AMD's at AVX2 have 32, and exponentials gain a twentieth by
+/// twice of what fits; of saved results hardly anything is computed, and they lose as much.)
 pub(super) const fn batch_bytes<O: RowOp>(level: Level, near: bool) -> usize {
     let large = !O::SECOND && (near || !matches!(O::FROM, From::Exp));
     match level {
         Level::Avx512 if large => 12 << 10,
+        Level::Avx2 if O::SCORES => 16 << 10,
         _ => 8 << 10,
     }
 }

@@ -158,8 +158,9 @@ unsafe impl Simd<f32> for Avx2 {
         fn count(counter: F32, m: F32) -> F32 =
             both!(counter, m => _mm256_castsi256_ps(_mm256_sub_epi32(_mm256_castps_si256(counter), _mm256_castps_si256(m))));
         fn counted(counter: F32) -> F32 = both!(counter => _mm256_cvtepi32_ps(_mm256_castps_si256(counter)));
+        // (The table is in each register: of one of them, or the compiler keeps both.)
         fn lookup(table: F32, index: F32) -> F32 =
-            both!(table, index => _mm256_permutevar8x32_ps(table, _mm256_castps_si256(index)));
+            both!(index => _mm256_permutevar8x32_ps(table[0], _mm256_castps_si256(index)));
         fn any(m: F32) -> bool = _mm256_movemask_ps(_mm256_or_ps(m[0], m[1])) != 0;
         fn bits(m: F32) -> u32 = (_mm256_movemask_ps(m[0]) | _mm256_movemask_ps(m[1]) << 8).cast_unsigned();
         fn reduce_sum(a: F32) -> f32 = {
@@ -287,10 +288,10 @@ unsafe impl Simd<f64> for Avx2 {
         fn lookup(table: F64, index: F64) -> F64 = {
             // No variable permute of 8-byte lanes: permute their halves, 2 i and 2 i + 1.
             let odd = _mm256_set1_epi64x(1 << 32);
-            both!(table, index => {
+            both!(index => {
                 let twice = _mm256_slli_epi64::<1>(_mm256_castpd_si256(index));
                 let halves = _mm256_or_si256(_mm256_shuffle_epi32::<0b10_10_00_00>(twice), odd);
-                _mm256_castps_pd(_mm256_permutevar8x32_ps(_mm256_castpd_ps(table), halves))
+                _mm256_castps_pd(_mm256_permutevar8x32_ps(_mm256_castpd_ps(table[0]), halves))
             })
         };
         fn any(m: F64) -> bool = _mm256_movemask_pd(_mm256_or_pd(m[0], m[1])) != 0;
@@ -328,6 +329,7 @@ fn transpose(y: [__m256; 4]) -> [__m256; 4] {
 
 impl Isa for Avx2 {
     const INTERLEAVE: usize = 2;
+    const ALIGNS: bool = true;
     const LEVEL: Level = Level::Avx2;
 
     methods! {

@@ -183,7 +183,9 @@ pub(crate) trait Isa: Simd<f32> + Simd<f64> {
     const INTERLEAVE: usize;
     /// Which level this is.
     const LEVEL: Level;
-    /// Whether a vector is a cache line in one access, which takes two where it is not aligned as a line is.
+    /// Whether passes that may begin anywhere begin at a cache line: where a vector is one (at AVX-512), it takes two
+    /// accesses if it is not aligned as a line is; at AVX2 the halves of one do, and AMD's CPUs store 32 bytes that are not
+    /// aligned in two cycles.
     const ALIGNS: bool = false;
 
     /// Runs a kernel as a function of its own. (Everything else is inlined, into each kernel that uses it.)
