@@ -52,7 +52,7 @@ pub(super) const fn short_bytes<T: Float, O: RowOp>(level: Level, far: bool, str
                 15
             }
         }
-        From::Nothing if far && matches!(level, Level::Avx2) => 20,
+        From::Nothing if far && !O::SECOND && matches!(level, Level::Avx2) => 20,
         _ if far && matches!(level, Level::Avx2) => 12,
         // The rows of two panels, and what becomes of them, have to fit the first-level cache.
         _ if far && (O::SECOND || O::FIX.is_some() || portable) => 12,
