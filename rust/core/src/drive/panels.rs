@@ -25,7 +25,7 @@ use crate::simd::{Float, GROUP, Isa, Kernel, Lanes, Level, Simd, Vector};
 /// are streamed. In a panel nothing is left over at a row's end, and no row's sums wait for themselves. But rows and results
 /// have to be transposed (at the portable level, element by element).
 pub(super) const fn short_bytes<T: Float, O: RowOp>(level: Level, far: bool, streams: bool) -> usize {
-    let portable = matches!(level, Level::Portable);
+    let (portable, avx2) = (matches!(level, Level::Portable), matches!(level, Level::Avx2));
     let vectors = match O::FROM {
         // The arithmetic of a row takes half the time it takes at AVX2, and to transpose it takes as long: of float64,
         // which is half as many elements, less.
@@ -43,17 +43,17 @@ pub(super) const fn short_bytes<T: Float, O: RowOp>(level: Level, far: bool, str
             _ if O::SCORES || T::LANES == 8 => 19,
             _ => 14,
         },
-        // AMD's CPUs that have no more than AVX2 foresee rows in memory, but not panels, whose tiles are read across: what is
-        // asked for beforehand makes up for half of that. (Of a saved result hardly anything is computed.)
-        From::X if matches!(level, Level::Avx2) && !O::SCORES => {
+        // (On a Zen 3. Its prefetchers follow rows in memory, but not panels, whose tiles are read across: asking for the next
+        // panel's lines makes up for a part of that. Of a saved result hardly anything is computed.)
+        From::X if avx2 && !O::SCORES => {
             if far {
                 6
             } else {
                 15
             }
         }
-        From::Nothing if far && !O::SECOND && matches!(level, Level::Avx2) => 20,
-        _ if far && matches!(level, Level::Avx2) => 12,
+        From::Nothing if far && avx2 && !O::SECOND => 20,
+        _ if far && avx2 => 12,
         // The rows of two panels, and what becomes of them, have to fit the first-level cache.
         _ if far && (O::SECOND || O::FIX.is_some() || portable) => 12,
         _ if portable => 24,

@@ -22,8 +22,8 @@ use crate::simd::{Float, Isa, Lanes, Level, Simd, Vector};
 /// Input of a batch. (What the rows of a batch share is computed once, and the more there is to gain from that the faster
 /// the vectors are; but what was read should still be in a first-level cache when the results are written: 8 KiB with a
 /// second row and the results fit one of 32 KiB. With what is fetched for the next batch, log_softmax at AVX-512 takes
-/// 48 KiB; the caches that this was measured on have as much. AMD's at AVX2 have 32, and exponentials gain a twentieth by
-/// twice of what fits; of saved results hardly anything is computed, and they lose as much.)
+/// 48 KiB; the caches that this was measured on have as much. A Zen 3 has 32 KiB: there what computes exponentials gains up
+/// to a twentieth by twice of what fits, and saved results, of which hardly anything is computed, lose as much.)
 pub(super) const fn batch_bytes<O: RowOp>(level: Level, near: bool) -> usize {
     let large = !O::SECOND && (near || !matches!(O::FROM, From::Exp));
     match level {
