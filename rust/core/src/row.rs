@@ -176,44 +176,46 @@ pub(crate) fn each<S: Simd<T>, T: Float, F: Map<S, T>>(f: F, v: [[Vector<S, T>; 
     results
 }
 
-/// A row and, where the pass wants it, a second one; with each, where the cache lines lie that are asked for meanwhile,
-/// and where those lie that will be written (none of which need be valid).
+/// A row and, where the pass wants it, a second one.
 #[derive(Clone, Copy)]
 pub(crate) struct Source<T> {
     pub(crate) x: *const T,
     pub(crate) b: *const T,
-    pub(crate) next_x: *const T,
-    pub(crate) next_b: *const T,
-    pub(crate) next_y: *const T,
+    /// What is asked for meanwhile.
+    pub(crate) ahead: Option<Ahead<T>>,
+}
+
+/// Where the cache lines lie that belong to a row and a second one, and where those lie that will be written. (None of it
+/// need be valid; what is null is not asked for.)
+#[derive(Clone, Copy)]
+pub(crate) struct Ahead<T> {
+    pub(crate) x: *const T,
+    pub(crate) b: *const T,
+    pub(crate) y: *const T,
 }
 
 impl<T: Float> Source<T> {
     /// Nothing is asked for meanwhile.
     #[inline(always)]
     pub(crate) fn of(x: *const T, b: *const T) -> Self {
-        Self {
-            x,
-            b,
-            next_x: std::ptr::null(),
-            next_b: std::ptr::null(),
-            next_y: std::ptr::null(),
-        }
+        Self { x, b, ahead: None }
     }
 
     /// Asks for the lines of the group at `j` (in one place, for a branch amid the arithmetic would keep the compiler from
     /// mixing vectors).
     #[inline(always)]
     fn prefetch<S: Isa>(&self, s: S, j: usize, second: bool) {
-        for (next, wanted) in [(self.next_x, true), (self.next_b, second)] {
+        let Some(Ahead { x, b, y }) = self.ahead else { return };
+        for (next, wanted) in [(x, true), (b, second)] {
             if wanted && !next.is_null() {
                 for i in 0..GROUP {
                     s.prefetch(next.wrapping_add(j + i * T::LANES).cast());
                 }
             }
         }
-        if !self.next_y.is_null() {
+        if !y.is_null() {
             for i in 0..GROUP {
-                s.prefetch_write(self.next_y.wrapping_add(j + i * T::LANES).cast());
+                s.prefetch_write(y.wrapping_add(j + i * T::LANES).cast());
             }
         }
     }
@@ -346,35 +348,20 @@ pub(crate) mod along {
         let mut j = 0;
         // SAFETY: every access ends at or before n.
         unsafe {
-            while j + GROUP * lanes <= n {
-                let mut found = 0;
-                for i in 0..GROUP {
-                    let here = Vector::load(s, x.add(j + i * lanes)).equal(wanted).bits();
-                    found |= u64::from(here) << (i * lanes);
+            while j < n {
+                let v = if j + lanes <= n {
+                    Vector::load(s, x.add(j))
+                } else {
+                    Vector::load_partial(s, x.add(j), n - j, T::NAN)
+                };
+                let here = v.equal(wanted);
+                if here.any() {
+                    return j + here.bits().trailing_zeros() as usize;
                 }
-                if found != 0 {
-                    return j + found.trailing_zeros() as usize;
-                }
-                j += GROUP * lanes;
-            }
-            let mut found = 0;
-            for i in 0..GROUP {
-                let start = j + i * lanes;
-                if start < n {
-                    let v = if start + lanes <= n {
-                        Vector::load(s, x.add(start))
-                    } else {
-                        Vector::load_partial(s, x.add(start), n - start, T::NAN)
-                    };
-                    found |= u64::from(v.equal(wanted).bits()) << (i * lanes);
-                }
-            }
-            if found == 0 {
-                0
-            } else {
-                j + found.trailing_zeros() as usize
+                j += lanes;
             }
         }
+        0
     }
 
     /// The [`terms`] of `N` vectors from a place on (of the last only some lanes, if said). The exponentials are stored at

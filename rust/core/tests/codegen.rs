@@ -33,6 +33,7 @@ const NEVER_RETURN: &[&str] = &[
 const ONCE_A_ROW: &[&str] = &[
     "drive::pack::write_value",
     "drive::plan::at",
+    "drive::plan::Plan::kept",
     "drive::long::refined",
     "drive::stage::classify",
     "drive::stage::given",

@@ -16,7 +16,7 @@ use crate::element::Stored;
 use crate::math::exp::{Base, Exp, RowExp};
 use crate::ops::{ExpFinish, Finish, From, Given, Pick, RowOp, Stats, Sums};
 use crate::problem::{Control, Error};
-use crate::row::{SUMS, Source, Sum, To, along};
+use crate::row::{Ahead, SUMS, Source, Sum, To, along};
 use crate::simd::{Float, Isa, Kernel, Lanes, Simd, Vector, pow2};
 
 /// Elements of a block.
@@ -660,9 +660,11 @@ pub(super) unsafe fn measure<S: Isa + Simd<T>, T: Stored, O: RowOp>(
             let from = Source {
                 x,
                 b,
-                next_x: x.wrapping_add(ahead),
-                next_b: b.wrapping_add(ahead),
-                next_y: std::ptr::null(),
+                ahead: Some(Ahead {
+                    x: x.wrapping_add(ahead),
+                    b: b.wrapping_add(ahead),
+                    y: std::ptr::null(),
+                }),
             };
             let found = if O::SCORES {
                 let m = match long.known {
@@ -817,14 +819,14 @@ pub(super) unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp>(
                 // softmax_backward asks for the places of the next results. It takes 1.7 cycles an element or 2.1, from one
                 // process to the next: with this the lower figure in half of them at AVX-512 (without, in none) and in
                 // nearly all at AVX2 (without, in half). Others gain nothing or lose 2 %.
-                let from = Source {
-                    next_y: if !O::SCORES && O::FROM == From::X {
-                        y.wrapping_add(len)
-                    } else {
-                        std::ptr::null()
-                    },
-                    ..Source::of(if O::FROM == From::Second { b } else { x }, b)
-                };
+                let mut from = Source::of(if O::FROM == From::Second { b } else { x }, b);
+                if !O::SCORES && O::FROM == From::X {
+                    from.ahead = Some(Ahead {
+                        x: std::ptr::null(),
+                        b: std::ptr::null(),
+                        y: y.wrapping_add(len),
+                    });
+                }
                 match O::FROM {
                     From::Exp => along::map(s, ExpFinish { exp: &exp, finish }, from, to, len),
                     _ => along::map(s, finish, from, to, len),

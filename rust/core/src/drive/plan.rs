@@ -298,6 +298,29 @@ impl<'a> Plan<'a> {
         }
     }
 
+    /// Of the first element of row `r`: where it is in `x`, in the second array and in `out`, and its number. (A whole
+    /// [`row`](Self::row) would be put together in memory, and read from there again.)
+    #[inline(always)]
+    pub(crate) fn distances(&self, r: usize) -> [isize; 4] {
+        match self.only {
+            Some(step) => {
+                let r = r as isize;
+                [
+                    step.x.wrapping_mul(r),
+                    step.second.wrapping_mul(r),
+                    step.out.wrapping_mul(r),
+                    step.row.wrapping_mul(r),
+                ]
+            }
+            None => {
+                let Place {
+                    x, second, out, row, ..
+                } = at(self.kept(), r);
+                [x, second, out, row]
+            }
+        }
+    }
+
     /// The number of row `r` in C order of the kept axes.
     #[inline(always)]
     pub(crate) fn number(&self, r: usize) -> isize {

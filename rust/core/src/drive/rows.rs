@@ -16,7 +16,7 @@ use crate::element::Stored;
 use crate::math::exp::Exp;
 use crate::ops::{ExpFinish, Finish, From, Pick, Probabilities, RowOp, Sums};
 use crate::problem::Array;
-use crate::row::{SUMS, Source, Sum, To, add_lanes, along};
+use crate::row::{Ahead, SUMS, Source, Sum, To, add_lanes, along};
 use crate::simd::{Float, Isa, Lanes, Level, Simd, Vector};
 
 /// Input of a batch. (What the rows of a batch share is computed once, and the more there is to gain from that the faster
@@ -40,6 +40,16 @@ pub(super) const fn batch_bytes<O: RowOp>(level: Level, near: bool) -> usize {
 const fn ahead_bytes<O: RowOp>(level: Level) -> usize {
     match (O::FROM, level) {
         (From::Exp, _) | (_, Level::Avx512) => 8 << 10,
+        _ => usize::MAX,
+    }
+}
+
+/// Up to so many bytes of a row of a saved result from memory, the next batch is asked for. (A Zen 3 follows longer rows by
+/// itself: asking takes from a twentieth to a fifth more time where nothing is exponentiated, and a tenth to a quarter less
+/// where rows are shorter.)
+const fn saved_ahead_bytes<O: RowOp>(level: Level) -> usize {
+    match (O::FROM, level) {
+        (From::X, Level::Avx2) => 384,
         _ => usize::MAX,
     }
 }
@@ -138,22 +148,26 @@ pub(super) unsafe fn batches<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     // The next batch is fetched into the cache, and the places of its results, amid the first sums: with exponentials they
     // take longest, and of more at once than the processor keeps in mind it would wait for some. (A saved result is hardly
     // computed with: what lies in a cache comes as fast without, and the fetching costs a fifth.)
-    let mut ahead = Place::ORIGIN;
-    if (O::SCORES || call.far) && !call.near {
+    let fetches = O::SCORES || (call.far && plan.n <= saved_ahead_bytes::<O>(call.level.level()) / size_of::<T>());
+    let mut ahead = None;
+    if fetches && !call.near {
         let step = plan.row(size).minus(plan.row(0));
-        ahead.x = if call.x_in_place { step.x } else { 0 };
-        ahead.second = if call.second_in_place { step.second } else { 0 };
         let short = plan.n <= ahead_bytes::<O>(call.level.level()) / size_of::<T>();
-        ahead.out = if short && call.out_in_place && !call.streams {
-            step.out
-        } else {
-            0
-        };
+        ahead = Some(Place {
+            x: if call.x_in_place { step.x } else { 0 },
+            second: if call.second_in_place { step.second } else { 0 },
+            out: if short && call.out_in_place && !call.streams {
+                step.out
+            } else {
+                0
+            },
+            ..Place::ORIGIN
+        });
     }
     let mut batch = Batch::new::<O>(plan);
     // (What an earlier batch left in the lanes beyond a smaller last one, no one looks at.)
     let mut folded = Folded::new();
-    folded.clear(size.min(plan.rows), O::SUMS);
+    folded.clear(size.min(plan.rows), which_sums::<O>());
     // SAFETY: rows of the problem, or of the scratch.
     unsafe {
         let mut start = units.start * size;
@@ -201,13 +215,18 @@ impl<'a, T: Stored> Batch<'a, T> {
 
     /// Row `i`, and where the one lies that is fetched meanwhile.
     #[inline(always)]
-    fn source(&self, i: usize, ahead: Place) -> Source<T> {
+    fn source(&self, i: usize, ahead: Option<Place>) -> Source<T> {
         Source {
             x: self.row(i).x,
             b: self.row(i).b,
-            next_x: ahead_of(self.row(i).x, ahead.x),
-            next_b: ahead_of(self.row(i).b, ahead.second),
-            next_y: ahead_of(self.row(i).y, ahead.out),
+            ahead: match ahead {
+                Some(by) => Some(Ahead {
+                    x: ahead_of(self.row(i).x, by.x),
+                    b: ahead_of(self.row(i).b, by.second),
+                    y: ahead_of(self.row(i).y, by.out),
+                }),
+                None => None,
+            },
         }
     }
 
@@ -262,32 +281,32 @@ unsafe fn open<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     // SAFETY: rows of the problem, or of the scratch.
     unsafe {
         for (i, r) in rows.enumerate() {
-            let place = plan.row(r);
+            let [to_x, to_second, to_out, number] = plan.distances(r);
             let row = scratch.wrapping_add(i * n);
             let y = if call.out_in_place && O::FROM != From::Nothing {
-                plan.problem.out.ptr.offset(place.out).cast()
+                plan.problem.out.ptr.offset(to_out).cast()
             } else {
                 row
             };
             let e = if call.streams { row } else { y };
-            let skips = plan.details.skips(place.row);
+            let skips = plan.details.skips(number);
             let x = if call.x_in_place {
-                plan.problem.x.ptr.offset(place.x).cast()
+                plan.problem.x.ptr.offset(to_x).cast()
             } else {
                 // Packed to where the exponentials will be, in place from then on.
                 if !skips {
-                    pack::pack(s, plan, place, 0, n, e);
+                    pack::pack(s, plan, plan.row(r), 0, n, e);
                 }
                 e.cast_const()
             };
             let mut b = std::ptr::null();
             if O::SECOND {
                 b = if call.second_in_place {
-                    second_of(plan).ptr.offset(place.second).cast::<T>().cast_const()
+                    second_of(plan).ptr.offset(to_second).cast::<T>().cast_const()
                 } else {
                     let b = first_second.wrapping_add(i * n);
                     if !skips {
-                        pack::pack_second(s, plan, place, 0, n, b);
+                        pack::pack_second(s, plan, plan.row(r), 0, n, b);
                     }
                     b
                 };
@@ -335,7 +354,7 @@ unsafe fn sums<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     call: &Call<'_, T, O>,
     batch: &mut Batch<'_, T>,
     folded: &mut Folded<T>,
-    ahead: Place,
+    ahead: Option<Place>,
 ) -> Known<S, T> {
     let (n, count) = (batch.plan.n, batch.count);
     let mut ties = Lanes([<T as Float>::ONE; 16]);
@@ -364,7 +383,7 @@ unsafe fn sums<S: Isa + Simd<T>, T: Stored, O: RowOp>(
                 From::Exp => along::exp_sum::<S, T, _, true>(s, &exp, m, f, from, e, n),
                 _ => along::exp_sum::<S, T, _, false>(s, &exp, m, f, from, e, n),
             };
-            folded.set(i, &sum, O::SUMS);
+            folded.set(i, &sum, which_sums::<O>());
             ties.0[i] = T::from_f64(sum.ties);
         }
         let found = Found {
@@ -396,7 +415,7 @@ unsafe fn saved_sums<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     call: &Call<'_, T, O>,
     batch: &mut Batch<'_, T>,
     folded: &mut Folded<T>,
-    ahead: Place,
+    ahead: Option<Place>,
 ) -> Known<S, T> {
     let (n, count) = (batch.plan.n, batch.count);
     let infinity = Vector::zero(s) - Vector::splat(s, T::NEG_INFINITY);
@@ -418,7 +437,7 @@ unsafe fn saved_sums<S: Isa + Simd<T>, T: Stored, O: RowOp>(
                 let (sum, max) = along::sum(s, infinity, f, batch.source(i, ahead), n);
                 batch.maxima.0[i] = max;
                 saturated |= u32::from(max.to_f64() > O::SATURATED) << i;
-                folded.set(i, &sum, O::SUMS);
+                folded.set(i, &sum, which_sums::<O>());
             }
             while saturated != 0 {
                 let i = saturated.trailing_zeros() as usize;
@@ -431,8 +450,8 @@ unsafe fn saved_sums<S: Isa + Simd<T>, T: Stored, O: RowOp>(
                     op: call.op,
                     picked: Vector::splat(s, batch.picked.0[i]),
                 };
-                let (sum, _) = along::sum(s, Vector::splat(s, max), f, batch.source(i, Place::ORIGIN), n);
-                folded.set(i, &sum, O::SUMS);
+                let (sum, _) = along::sum(s, Vector::splat(s, max), f, batch.source(i, None), n);
+                folded.set(i, &sum, which_sums::<O>());
             }
         }
         if call.streams {
@@ -556,8 +575,8 @@ pub(super) unsafe fn probabilities<S: Isa + Simd<T>, T: Stored>(
         open(s, call, r..r + 1, scratch, &mut batch);
         let peak = along::find(s, batch.row(0).x, n, batch.maxima.0[0]);
         let mut folded = Folded::new();
-        folded.clear(1, Probabilities::SUMS);
-        let known = sums(s, call, &mut batch, &mut folded, Place::ORIGIN);
+        folded.clear(1, which_sums::<Probabilities>());
+        let known = sums(s, call, &mut batch, &mut folded, None);
         if known.is_nan(0) {
             return None;
         }
@@ -580,6 +599,11 @@ pub(super) unsafe fn probabilities<S: Isa + Simd<T>, T: Stored>(
     }
 }
 
+/// Which sums an op has: the first is that of the exponentials, if there are any.
+const fn which_sums<O: RowOp>() -> Range<usize> {
+    if O::SCORES { 0..1 + O::SUMS } else { 1..1 + O::SUMS }
+}
+
 /// Sums and rests: eight lanes of each of sixteen rows, for each of the sums.
 #[repr(align(64))]
 struct Folded<T>([[[MaybeUninit<[f64; 8]>; 16]; 2]; 1 + SUMS], PhantomData<T>);
@@ -593,18 +617,18 @@ impl<T: Float> Folded<T> {
         Self([[[MaybeUninit::uninit(); 16]; 2]; 1 + SUMS], PhantomData)
     }
 
-    /// For up to `count` rows and as many sums beside the exponentials': zeros in as many eights of rows as they need, or in
+    /// For up to `count` rows: zeros in as many eights of rows as they need, or in
     /// a single one. (A row that takes no part sets none.)
     /// (In place and not in `new`, which would move all of it; and not all of it, which would cost a small call a tenth
     /// of its time.)
     #[inline(always)]
-    fn clear(&mut self, count: usize, sums: usize) {
+    fn clear(&mut self, count: usize, sums: Range<usize>) {
         let rows = match count {
             0 | 1 => count,
             2..=8 => 8,
             _ => 16,
         };
-        for parts in &mut self.0[..1 + sums] {
+        for parts in &mut self.0[sums] {
             for part in &mut parts[..Self::PARTS] {
                 for row in &mut part[..rows] {
                     row.write([0.0; 8]);
@@ -614,8 +638,8 @@ impl<T: Float> Folded<T> {
     }
 
     #[inline(always)]
-    fn set<S: Isa>(&mut self, row: usize, sum: &Sum<S>, sums: usize) {
-        for a in 0..1 + sums {
+    fn set<S: Isa>(&mut self, row: usize, sum: &Sum<S>, sums: Range<usize>) {
+        for a in sums {
             for k in 0..Self::PARTS {
                 // SAFETY: a row of eight.
                 unsafe { sum.folded[a][k].store(self.0[a][k][row].as_mut_ptr().cast()) };

@@ -188,7 +188,11 @@ impl<'c, S: Isa + Simd<T>, T: Stored> Stage<'c, S, T> {
         // For float64 there is but one half.
         for i in 0..2 {
             if i * 8 < count && i * 8 < T::LANES {
-                let [sum, rest] = all_sums.half(s, 0, i, count);
+                let [sum, rest] = if O::SCORES {
+                    all_sums.half(s, 0, i, count)
+                } else {
+                    [Vector::zero(s); 2]
+                };
                 let own = [T::widen_half(s, own, i), T::widen_half(s, own_rest, i)];
                 let pivot = T::widen_half(s, self.pivot, i);
                 let [temperature, moved_temperature, scaled_temperature] = match self.temperatures {
@@ -206,7 +210,7 @@ impl<'c, S: Isa + Simd<T>, T: Stored> Stage<'c, S, T> {
                         [temperature, Vector::splat(s, moved), temperature]
                     }
                 };
-                special |= sum.any_nan();
+                special |= O::SCORES && sum.any_nan();
                 let mut sums = [Vector::zero(s); SUMS];
                 for k in 0..O::SUMS {
                     let [hi, lo] = all_sums.half(s, 1 + k, i, count);
