@@ -286,6 +286,27 @@ def test_two_classes_are_the_logistic_loss(dtype, rng):
     assert_close(gradient, np.stack([-slope, slope], axis=1), dtype, limit, rows=(x,))
 
 
+@pytest.mark.parametrize("temperature", [1.0, 0.9, 0.17, 3.0])
+@pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64], ids=str)
+def test_a_tail_that_is_nearly_one_exponential(dtype, temperature, rng):
+    """What is added to that exponential rounds it each time, and all of it is in the loss and in the gradient."""
+    digits = ulps.FORMATS[dtype].precision * math.log(2)
+    for n in (3, 17, 50, 64, 100):
+        second = -rng.uniform(1, 30, 4000)
+        rest = second - digits + rng.uniform(-6, 1.5, len(second))
+        x = np.repeat(rest[:, None], n, axis=1)
+        x[:, 0], x[:, 1] = 0, second
+        x = (temperature * x).astype(dtype)
+        others = np.exp(x[:, 1:].astype(np.longdouble) / np.longdouble(temperature))
+        s = others.sum(axis=1)
+        target = np.zeros(len(x), int)
+        loss, gradient = cross_entropy_with_grad(x, target, reduction="none", temperature=temperature)
+        want = np.concatenate([-s[:, None], others], axis=1) / (temperature * (1 + s))[:, None]
+        label = f"{dtype} n={n} T={temperature}"
+        assert_close(loss, np.log1p(s), dtype, ulps.LOG_SOFTMAX_LIMIT[dtype][0], rows=(x,), label=label)
+        assert_close(gradient, want, dtype, ulps.GRADIENT_LIMIT[dtype], rows=(x,), label=label)
+
+
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_fused_is_its_parts(reduction, rng):
     """The same loss as cross_entropy, -log_softmax at the target, the gradient by log_softmax_vjp; out comes back."""

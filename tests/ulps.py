@@ -11,7 +11,8 @@ FLOATS = (FLOAT16, BFLOAT16, FLOAT32, FLOAT64)
 HALVES = (FLOAT16, BFLOAT16)
 
 # The limits, in ULPs, as the README states them. LONG rows have at least 64 elements. (Those with a probability above
-# 0.6 have the limits of short ones, which rust/core/tests/accuracy.rs tells apart. Here no such row comes near.)
+# 0.6 have the limits of short ones, which rust/core/tests/accuracy.rs tells apart. Rows drawn at random
+# do not come near.)
 LONG = 64
 HALF_LIMIT = 0.51  # float16 and bfloat16: computed in float32, rounded once
 SOFTMAX_LIMIT = {FLOAT32: 3.0, FLOAT64: 3.5}

@@ -2,7 +2,8 @@
 //! ([`across`]: a lane is a row).
 //!
 //! Both add up in the same order, so a row has the same bits in either. Element `j` belongs to lane `j mod LANES`. Four
-//! elements of a lane are added in order, in the type itself; these sums go to wide lanes (float64 for float32, pairs for
+//! elements of a lane are added in the type itself: exponentials in two pairs (one that is nearly all of a sum is rounded
+//! twice so, and not three times), other terms in order. These sums go to wide lanes (float64 for float32, pairs for
 //! float64), which are added pairwise in the end (`l` with `l + LANES / 2`, and so on): the error does not grow with the
 //! row.
 
@@ -39,6 +40,7 @@ pub(crate) trait Terms<S: Simd<T>, T: Float>: Copy {
 /// Lane sums of up to four elements each: the exponentials without the maximum's, then what `Terms` adds.
 #[derive(Clone, Copy)]
 struct Group<S: Simd<T>, T: Float> {
+    /// Of exponentials: of a pair, or of both.
     sum: Vector<S, T>,
     sums: [Vector<S, T>; SUMS],
 }
@@ -138,18 +140,30 @@ fn terms<S: Simd<T>, T: Float, F: Terms<S, T>, C: Tally<S, T>, const N: usize>(
         }
     }
     let mut e = exp.of_several(clamped);
+    let mut pair = group.sum;
     for i in 0..N {
         if F::VANISHES {
             e[i] = e[i].select(x[i].not_less(exp.floor), Vector::zero(m.1));
         }
+        // (A pair begins with its first, not with zero: that saves an addition. Whoever asks for the second pair, adds
+        // the first.)
+        let begins = (first + i).is_multiple_of(2);
+        if begins {
+            pair = group.sum;
+            group.sum = Vector::zero(m.1);
+        }
         let before = *group;
-        group.sum = ties.add_others(group.sum, e[i], exp.peak[0], number, first + i);
+        let sum = if begins { None } else { Some(group.sum) };
+        group.sum = ties.add_others(sum, e[i], exp.peak[0], number, first + i);
         f.add(&mut group.sums, m, e[i], x[i], b[i]);
         if let Some(valid) = valid
             && i == N - 1
         {
             *group = group.only(valid, &before);
         }
+    }
+    if N == GROUP {
+        group.sum = pair + group.sum;
     }
     e
 }
@@ -432,10 +446,12 @@ pub(crate) mod along {
             from.prefetch(s, j, F::SECOND);
             let mut rest = Group::zero(s);
             let mut place = (HELD, 0);
+            let mut pair = rest.sum;
             if j + 2 * lanes < n {
                 some_terms::<S, T, F, STORE, 2>(exp, m, f, from, e, (j, None), &mut rest, &mut ties, place);
                 j += 2 * lanes;
                 place = (HELD, 2);
+                pair = rest.sum;
             }
             if j + lanes < n {
                 let last = (j, Some(n - j - lanes));
@@ -444,6 +460,7 @@ pub(crate) mod along {
                 let last = (j, Some(n - j));
                 some_terms::<S, T, F, STORE, 1>(exp, m, f, from, e, last, &mut rest, &mut ties, place);
             }
+            rest.sum = pair + rest.sum;
             j = 0;
             while j + GROUP * lanes <= n {
                 let groups = ((n - j) / (GROUP * lanes)).min(HELD);
@@ -456,16 +473,23 @@ pub(crate) mod along {
                             some_terms::<S, T, F, STORE, 4>(exp, m, f, from, e, at, &mut group, &mut ties, place);
                         }
                         2 => {
-                            for k in [0, 2] {
-                                let (at, place) = ((j + k * lanes, None), (i, k));
-                                some_terms::<S, T, F, STORE, 2>(exp, m, f, from, e, at, &mut group, &mut ties, place);
-                            }
+                            let (at, place) = ((j, None), (i, 0));
+                            some_terms::<S, T, F, STORE, 2>(exp, m, f, from, e, at, &mut group, &mut ties, place);
+                            let pair = group.sum;
+                            let (at, place) = ((j + 2 * lanes, None), (i, 2));
+                            some_terms::<S, T, F, STORE, 2>(exp, m, f, from, e, at, &mut group, &mut ties, place);
+                            group.sum = pair + group.sum;
                         }
                         _ => {
+                            let mut pair = group.sum;
                             for k in 0..GROUP {
+                                if k == GROUP / 2 {
+                                    pair = group.sum;
+                                }
                                 let (at, place) = ((j + k * lanes, None), (i, k));
                                 some_terms::<S, T, F, STORE, 1>(exp, m, f, from, e, at, &mut group, &mut ties, place);
                             }
+                            group.sum = pair + group.sum;
                         }
                     }
                     held.hold(i, &group, F::SUMS);
@@ -725,8 +749,14 @@ pub(crate) mod across {
     ) -> Group<S, T> {
         let s = m.1;
         let mut sum = Group::zero(s);
-        let (mut i, mut j) = (0, start);
-        while j < end {
+        let (mut j, mut pair) = (start, sum.sum);
+        for i in 0..GROUP {
+            if j >= end {
+                break;
+            }
+            if i == GROUP / 2 {
+                pair = sum.sum;
+            }
             // SAFETY: j < end.
             unsafe {
                 let p = x.add(j * T::LANES);
@@ -749,7 +779,9 @@ pub(crate) mod across {
                 }
             }
             j += T::LANES;
-            i += 1;
+        }
+        if EXP && start + GROUP / 2 * T::LANES < end {
+            sum.sum = pair + sum.sum;
         }
         sum
     }

@@ -49,15 +49,18 @@ enum Spread {
     Lonely,
     /// Small integers: many maxima.
     Ties,
+    /// One element beside the maximum, and the rest so far below it that each rounds the tail as it is added.
+    Trailing,
 }
 
-const SPREADS: [Spread; 6] = [
+const SPREADS: [Spread; 7] = [
     Spread::Normal,
     Spread::Uniform,
     Spread::Everything,
     Spread::Saturated,
     Spread::Lonely,
     Spread::Ties,
+    Spread::Trailing,
 ];
 
 /// What is added to them.
@@ -87,6 +90,10 @@ impl Recipe {
         let mut random = Random(seed);
         let everything = if self.dtype == Dtype::F64 { 760.0 } else { 108.0 };
         let top = random.below(self.n);
+        let mut other = Random(!seed);
+        let second = -1.0 - 29.0 * other.uniform();
+        let digits = if self.dtype == Dtype::F64 { 53.0 } else { 24.0 };
+        let rest = second - digits * std::f64::consts::LN_2 - 6.0 + 7.5 * other.uniform();
         let mut x: Vec<f64> = (0..self.n)
             .map(|j| match self.spread {
                 Spread::Normal => 3.0 * random.normal(),
@@ -98,6 +105,9 @@ impl Recipe {
                 Spread::Lonely if j == (top + 1) % self.n => -40.0 * random.uniform(),
                 Spread::Lonely => -60.0 - random.uniform(),
                 Spread::Ties => (random.below(5) as f64) - 2.0,
+                Spread::Trailing if j == top => 0.0,
+                Spread::Trailing if j == (top + 1) % self.n => second,
+                Spread::Trailing => rest,
             })
             .collect();
         if self.scaled {

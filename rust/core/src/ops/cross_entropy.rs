@@ -97,7 +97,11 @@ impl RowOp for ScaledSoftmax {
         let p = inverse.select(is_max, stats.exp(stats.picked) * inverse);
         let p_less_one = (zero - others).select(is_max, p - one);
         let squared = zero.select(p.equal(zero), square * p);
-        let at_class = (factor * p_less_one + squared) * stats.inverse_temperature();
+        let [inverse, inverse_lo] = stats.inverse_temperature_pair();
+        let at_class = factor * p_less_one + squared;
+        let low = at_class * inverse_lo;
+        // (What is infinite has no low part.)
+        let at_class = at_class.mul_add(inverse, low.select(low.equal(low), zero));
         [hi, lo, at_class, zero, zero, zero]
     }
 

@@ -269,8 +269,12 @@ impl<S: Isa> Stats<S> {
     pub(crate) fn shares(&self) -> [Vector<S, f64>; 2] {
         let one = Vector::splat(self.sum.1, 1.0);
         let [s, rest] = self.tail();
-        let inverse = one.div(one + s);
-        [(s + rest) * inverse, inverse]
+        let [total, error] = two_sum(one, s);
+        let inverse = one.div(total);
+        let share = s * inverse;
+        // What is left of the tail, which may be all that a gradient is.
+        let left = share.fused_neg_mul_add(total, s) + (rest - share * (error + rest));
+        [left.mul_add(inverse, share), inverse]
     }
 
     /// 1 / T.

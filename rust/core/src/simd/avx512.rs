@@ -205,7 +205,7 @@ pub(crate) struct Masks<M, R> {
 }
 
 macro_rules! tally {
-    ($float:ident, $mask:ident, $word:ident, $reg:ident, $compare:ident, $bits:ident, $add:ident, $splat:ident) => {
+    ($float:ident, $mask:ident, $word:ident, $reg:ident, $compare:ident, $bits:ident, $add:ident, $keep:ident, $splat:ident) => {
         impl Masks<$mask, $reg> {
             /// The masks of a group as one number, the first one's bits lowest.
             #[inline(always)]
@@ -232,7 +232,7 @@ macro_rules! tally {
             #[inline(always)]
             fn add_others(
                 &mut self,
-                sum: Vector<Avx512, $float>,
+                sum: Option<Vector<Avx512, $float>>,
                 e: Vector<Avx512, $float>,
                 peak: Vector<Avx512, $float>,
                 group: usize,
@@ -241,7 +241,10 @@ macro_rules! tally {
                 // SAFETY: the vectors carry the token.
                 let (others, sum) = unsafe {
                     let others = $compare($bits(e.0), $bits(peak.0));
-                    (others, $add(sum.0, others, sum.0, e.0))
+                    match sum {
+                        Some(sum) => (others, $add(sum.0, others, sum.0, e.0)),
+                        None => (others, $keep(others, e.0)),
+                    }
                 };
                 self.waiting[group][vector] = others;
                 Vector(sum, e.1)
@@ -302,6 +305,7 @@ tally!(
     _mm512_cmpneq_epi32_mask,
     _mm512_castps_si512,
     _mm512_mask_add_ps,
+    _mm512_maskz_mov_ps,
     _mm512_set1_ps
 );
 tally!(
@@ -312,6 +316,7 @@ tally!(
     _mm512_cmpneq_epi64_mask,
     _mm512_castpd_si512,
     _mm512_mask_add_pd,
+    _mm512_maskz_mov_pd,
     _mm512_set1_pd
 );
 

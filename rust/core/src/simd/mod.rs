@@ -262,11 +262,11 @@ pub(crate) const HELD: usize = 16;
 pub(crate) trait Tally<S: Simd<T>, T: Float> {
     /// Nothing was counted.
     fn new(s: S) -> Self;
-    /// `sum + e` in the lanes whose bits are not those of `peak`, else `sum`. This is vector `vector` of [`GROUP`] of group
-    /// `group`, one of those that wait ([`HELD`], and one more).
+    /// `sum + e` in the lanes whose bits are not those of `peak`, else `sum` (of none: `e`, else zero). This is vector
+    /// `vector` of [`GROUP`] of group `group`, one of those that wait ([`HELD`], and one more).
     fn add_others(
         &mut self,
-        sum: Vector<S, T>,
+        sum: Option<Vector<S, T>>,
         e: Vector<S, T>,
         peak: Vector<S, T>,
         group: usize,
@@ -293,16 +293,19 @@ impl<S: Simd<T>, T: Float> Tally<S, T> for LaneTally<S, T> {
     #[inline(always)]
     fn add_others(
         &mut self,
-        sum: Vector<S, T>,
+        sum: Option<Vector<S, T>>,
         e: Vector<S, T>,
         peak: Vector<S, T>,
         _: usize,
         _: usize,
     ) -> Vector<S, T> {
-        let s = sum.1;
+        let s = e.1;
         let m = s.same(e.0, peak.0);
         self.0 = Vector(s.count(self.0.0, m), s);
-        Vector(s.add_unless(m, sum.0, e.0), s)
+        match sum {
+            Some(sum) => Vector(s.add_unless(m, sum.0, e.0), s),
+            None => Vector::zero(s).select(Mask(m, s), e),
+        }
     }
     #[inline(always)]
     fn settle(&mut self, _: Range<usize>) {}
