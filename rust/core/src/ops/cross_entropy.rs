@@ -101,7 +101,7 @@ impl RowOp for ScaledSoftmax {
         let at_class = factor * p_less_one + squared;
         let low = at_class * inverse_lo;
         // (What is infinite has no low part.)
-        let at_class = at_class.mul_add(inverse, low.select(low.equal(low), zero));
+        let at_class = at_class.mul_add(inverse, low.select((low * zero).equal(zero), zero));
         [hi, lo, at_class, zero, zero, zero]
     }
 
