@@ -40,7 +40,7 @@ pub(crate) trait Terms<S: Simd<T>, T: Float>: Copy {
 /// Lane sums of up to four elements each: the exponentials without the maximum's, then what `Terms` adds.
 #[derive(Clone, Copy)]
 struct Group<S: Simd<T>, T: Float> {
-    /// Of exponentials: of a pair, or of both.
+    /// The exponentials: of the pair that is being formed, and in the end of both.
     sum: Vector<S, T>,
     sums: [Vector<S, T>; SUMS],
 }
@@ -145,8 +145,8 @@ fn terms<S: Simd<T>, T: Float, F: Terms<S, T>, C: Tally<S, T>, const N: usize>(
         if F::VANISHES {
             e[i] = e[i].select(x[i].not_less(exp.floor), Vector::zero(m.1));
         }
-        // (A pair begins with its first, not with zero: that saves an addition. Whoever asks for the second pair, adds
-        // the first.)
+        // (A pair begins with its first, not with zero: that saves an addition. So the first pair has to be kept elsewhere
+        // while the second is formed.)
         let begins = (first + i).is_multiple_of(2);
         if begins {
             pair = group.sum;

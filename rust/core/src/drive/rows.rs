@@ -45,8 +45,8 @@ const fn ahead_bytes<O: RowOp>(level: Level) -> usize {
 }
 
 /// Up to so many bytes of a row of a saved result from memory, the next batch is asked for. (A Zen 3 follows longer rows by
-/// itself: asking takes from a twentieth to a fifth more time where nothing is exponentiated, and a tenth to a quarter less
-/// where rows are shorter.)
+/// itself: where nothing is exponentiated asking takes up to a quarter more time, and where rows are shorter up to a fifth
+/// less.)
 const fn saved_ahead_bytes<O: RowOp>(level: Level) -> usize {
     match (O::FROM, level) {
         (From::X, Level::Avx2) => 384,
@@ -617,8 +617,8 @@ impl<T: Float> Folded<T> {
         Self([[[MaybeUninit::uninit(); 16]; 2]; 1 + SUMS], PhantomData)
     }
 
-    /// For up to `count` rows: zeros in as many eights of rows as they need, or in
-    /// a single one. (A row that takes no part sets none.)
+    /// For up to `count` rows: zeros in as many eights of rows as they need, or in a single one. (A row that takes no part
+    /// sets none.)
     /// (In place and not in `new`, which would move all of it; and not all of it, which would cost a small call a tenth
     /// of its time.)
     #[inline(always)]
