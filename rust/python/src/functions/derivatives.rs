@@ -443,9 +443,10 @@ pub fn logsumexp_vjp<'py>(
 /// Notes
 /// -----
 ///
-/// With h = g - g[k], k the first maximum of y if that is above 1/2 and else 0 (so that a constant g gives exactly 0),
-/// errors are at most 6 ULP of y (abs(h) + sum(y abs(h))) / T; float16 and bfloat16 are computed in float32 and rounded
-/// once. What `y` has lost by rounding to its dtype is lost: `softmax_vjp` of the logits has it.
+/// With h = g - g[k], k the place of the first maximum of y if that is above 1/2 and else the first (k = 0: a constant g
+/// gives exactly 0), errors are at most 6 ULP of y (abs(h) + sum(y abs(h))) / T. (So a g[0] that is far larger than all
+/// others sets their scale, be y[0] ever so small.) float16 and bfloat16 are computed in float32 and rounded once. What
+/// `y` has lost by rounding to its dtype is lost: `softmax_vjp` of the logits has it.
 ///
 #[doc = include_str!("../doc/product_special.txt")]
 ///
