@@ -118,16 +118,22 @@ def test_interrupted_in_the_float64_pass(threads):
     """A huge row of float32 whose logsumexp cancels is gone over again, in float64: the second half of the time."""
     code = """
 n = 2**28
-x = np.broadcast_to(np.float32(-np.log(n)), n)
+x, flat = np.broadcast_to(np.float32(-np.log(n)), n), np.broadcast_to(np.float32(0), n)
 call = lambda: softmax_rs.logsumexp(x)
-start, busy = time.perf_counter(), time.process_time()
-value = call()
-seconds, busy = time.perf_counter() - start, time.process_time() - busy
-once = time.process_time()
-softmax_rs.logsumexp(np.broadcast_to(np.float32(0), n))  # does not cancel: one pass
-once = time.process_time() - once
-assert busy > 1.5 * once, f"there was no second pass: {busy} and {once} s of CPU"
-first = once / busy
+
+def timed(x):
+    start, busy = time.perf_counter(), time.process_time()
+    softmax_rs.logsumexp(x)
+    return time.process_time() - busy, time.perf_counter() - start
+
+# The second does not cancel: one pass. The least of some turns, for a busy machine may make any of them slow.
+twice, once = [], []
+while len(once) < 12 and (len(once) < 2 or min(twice)[0] < 1.5 * min(once)[0]):
+    twice.append(timed(x))
+    once.append(timed(flat))
+(busy, seconds), (single, _) = min(twice), min(once)
+assert busy > 1.5 * single, f"there was no second pass: {twice} and {once}, s of CPU and in all"
+first = single / busy
 between = seconds * (first + 0.2 * (1 - first)), seconds * (first + 0.7 * (1 - first))
 """
     done = run(START + code + INTERRUPTED, str(threads), str(PATIENCE), str(TIMES))
