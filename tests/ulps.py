@@ -16,7 +16,7 @@ HALVES = (FLOAT16, BFLOAT16)
 LONG = 64
 HALF_LIMIT = 0.51  # float16 and bfloat16: computed in float32, rounded once
 SOFTMAX_LIMIT = {FLOAT32: 3.0, FLOAT64: 3.5}
-LOG_SOFTMAX_LIMIT = {FLOAT32: (2.75, 1.5), FLOAT64: (3.5, 2.0)}  # (short rows, LONG rows)
+LOG_SOFTMAX_LIMIT = {FLOAT32: (2.75, 1.5), FLOAT64: (3.0, 2.0)}  # (short rows, LONG rows)
 LOGSUMEXP_LIMIT = {FLOAT32: (2.0, 1.0), FLOAT64: (3.0, 2.0)}
 CANCELLED_LIMIT = 8.0  # float32 logsumexp, in ULPs of the result itself, where m and log1p(s) cancel
 # Products, in ULPs of the sum of the absolute values of their terms: reference.py's `..._scale`.

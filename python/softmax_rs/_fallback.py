@@ -32,7 +32,7 @@ def operand(value: object, name: str) -> np.ndarray[Any, Any]:
         msg = f"{name} is a dask collection, which is not computed implicitly: compute it first, or map its blocks"
         raise TypeError(msg)
     try:
-        array = np.asarray(value)
+        array = np.asanyarray(value)
     except ValueError as error:
         if not isinstance(value, list | tuple):  # what an object's own __array__ raises is its own
             raise
@@ -41,7 +41,8 @@ def operand(value: object, name: str) -> np.ndarray[Any, Any]:
     if array.dtype == object and not isinstance(value, np.ndarray):
         msg = f"{name} must be an array of real numbers, got {type(value).__name__} (dtype object{_culprit(array)})"
         raise TypeError(msg)
-    return array
+    _refuse_masked(array, name)  # an __array__ may return one
+    return np.asarray(array)
 
 
 def _culprit(array: np.ndarray[Any, Any]) -> str:

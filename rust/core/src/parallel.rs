@@ -32,7 +32,7 @@ const CHUNK_ELEMENTS: usize = 1 << 19;
 const LEAST_ELEMENTS: usize = 1 << 14;
 
 /// More threads than this are taken for this many.
-const MAX_THREADS: usize = 1024;
+pub const MAX_THREADS: usize = 1024;
 
 /// 0 where nobody has said.
 static PROCESS_THREADS: AtomicUsize = AtomicUsize::new(0);
@@ -65,7 +65,7 @@ pub fn num_threads() -> Result<usize, Error> {
     Ok(n)
 }
 
-/// Sets the number of threads of the process (from 1 to 1024).
+/// Sets the number of threads of the process (from 1 to [`MAX_THREADS`]).
 pub fn set_num_threads(n: usize) {
     PROCESS_THREADS.store(n.clamp(1, MAX_THREADS), Ordering::Relaxed);
 }

@@ -15,7 +15,7 @@ const SOFTMAX_F64: f64 = 3.5;
 const LOG_SOFTMAX_F32: f64 = 1.5;
 const LOG_SOFTMAX_F32_SHORT: f64 = 2.75;
 const LOG_SOFTMAX_F64: f64 = 2.0;
-const LOG_SOFTMAX_F64_SHORT: f64 = 3.5;
+const LOG_SOFTMAX_F64_SHORT: f64 = 3.0;
 /// In ULP of the largest of |m|, |result| and log1p(s).
 const LOGSUMEXP_F32: f64 = 1.0;
 const LOGSUMEXP_F32_SHORT: f64 = 2.0;

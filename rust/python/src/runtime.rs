@@ -12,7 +12,7 @@ use softmax_core::{parallel, probe};
 use crate::arguments::is_bool;
 use crate::error;
 
-/// A number of threads: an integer of at least 1.
+/// A number of threads: an integer from 1 to [`parallel::MAX_THREADS`].
 pub struct Count(usize);
 
 impl<'py> FromPyObject<'_, 'py> for Count {
@@ -20,16 +20,21 @@ impl<'py> FromPyObject<'_, 'py> for Count {
 
     fn extract(value: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
         let py = value.py();
-        let few = || PyValueError::new_err(format!("n must be at least 1, got {}", &*value));
+        let beyond = || {
+            let most = parallel::MAX_THREADS;
+            PyValueError::new_err(format!("n must be from 1 to {most}, got {}", &*value))
+        };
         if is_bool(&value) {
             return Err(error::kind("n", "an integer", &value));
         }
         match value.extract::<isize>() {
-            Ok(n) => usize::try_from(n).ok().filter(|&n| n > 0).map(Self).ok_or_else(few),
+            Ok(n) => usize::try_from(n)
+                .ok()
+                .filter(|n| (1..=parallel::MAX_THREADS).contains(n))
+                .map(Self)
+                .ok_or_else(beyond),
             Err(fault) if fault.is_instance_of::<PyTypeError>(py) => Err(error::kind("n", "an integer", &value)),
-            Err(fault) if fault.is_instance_of::<PyOverflowError>(py) => Err(PyValueError::new_err(
-                "n must be a number of threads that a machine can count",
-            )),
+            Err(fault) if fault.is_instance_of::<PyOverflowError>(py) => Err(beyond()),
             Err(fault) => Err(fault),
         }
     }
@@ -40,14 +45,14 @@ impl<'py> FromPyObject<'_, 'py> for Count {
 /// Parameters
 /// ----------
 /// n : int
-///     At least 1. ``with threads(n)`` takes precedence in its thread.
+///     From 1 to 1024. ``with threads(n)`` takes precedence in its thread.
 ///
 /// Raises
 /// ------
 /// TypeError
 ///     `n` is not an integer.
 /// ValueError
-///     `n` is less than 1.
+///     `n` is less than 1 or more than 1024.
 ///
 /// Notes
 /// -----
@@ -123,14 +128,14 @@ pub fn simd_level() -> PyResult<&'static str> {
 /// Parameters
 /// ----------
 /// n : int
-///     At least 1.
+///     From 1 to 1024.
 ///
 /// Raises
 /// ------
 /// TypeError
 ///     `n` is not an integer.
 /// ValueError
-///     `n` is less than 1.
+///     `n` is less than 1 or more than 1024.
 ///
 /// Notes
 /// -----

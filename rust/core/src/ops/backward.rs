@@ -13,6 +13,9 @@ use crate::simd::{Float, Isa, Simd, Vector};
 
 /// From probabilities. (Whether the temperature may be other than 1 is known beforehand, as in `log_softmax`: here two
 /// operations of five.)
+///
+/// All differences are taken the other way round, `g_k - g_i`, and the sum is that of their negatives: on x86 an operand
+/// can be read from memory by the subtraction itself if it is what is subtracted, and so an instruction of six is saved.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SoftmaxBackward<const TEMPERATURE: bool>;
 
@@ -31,23 +34,23 @@ impl<const TEMPERATURE: bool> RowOp for SoftmaxBackward<TEMPERATURE> {
 
     #[inline(always)]
     fn add<S: Simd<T>, T: Float>(self, sums: &mut [Vector<S, T>; SUMS], of: &Elements<S, T>) {
-        sums[0] = of.x.mul_add(of.b - of.picked, sums[0]);
+        sums[0] = of.x.mul_add(of.picked - of.b, sums[0]);
     }
 
     #[inline(always)]
     fn row<S: Isa, T: Float>(self, stats: &Stats<S>) -> Params<Vector<S, f64>> {
         let s = stats.sum.1;
         let [inverse, inverse_lo] = stats.split_inverse_temperature::<T>();
-        let [sum, rest] = stats.split_over_temperature::<T>(stats.sums[0]);
-        // (Less than -0, so that at a temperature of 1 among others -0 stays -0.)
-        let less_rest = Vector::splat(s, -0.0) - rest;
-        [stats.picked, sum, inverse, inverse_lo, less_rest, Vector::zero(s)]
+        let [less, less_rest] = stats.split_over_temperature::<T>(stats.sums[0]);
+        // (-0 and not 0, so that at a temperature of 1 among others -0 stays -0.)
+        let less_rest = Vector::splat(s, -0.0) + less_rest;
+        [stats.picked, less, inverse, inverse_lo, less_rest, Vector::zero(s)]
     }
 
     #[inline(always)]
     fn finish<S: Simd<T>, T: Float>(self, p: &Params<Vector<S, T>>, y: Vector<S, T>, b: Vector<S, T>) -> Vector<S, T> {
         // (Probabilities may be subnormal, where a product with them loses digits: 1 / T comes first.)
-        let v = (b - p[0]) - p[1];
+        let v = p[1] - (p[0] - b);
         if !TEMPERATURE {
             return y * v;
         }
