@@ -208,6 +208,21 @@ pub(crate) struct Ahead<T> {
     pub(crate) y: *const T,
 }
 
+impl<T: Float> Ahead<T> {
+    /// Asks for the lines at `j`.
+    #[inline(always)]
+    fn prefetch<S: Isa>(&self, s: S, j: usize, second: bool) {
+        for (next, wanted) in [(self.x, true), (self.b, second)] {
+            if wanted && !next.is_null() {
+                s.prefetch(next.wrapping_add(j).cast());
+            }
+        }
+        if !self.y.is_null() {
+            s.prefetch_write(self.y.wrapping_add(j).cast());
+        }
+    }
+}
+
 impl<T: Float> Source<T> {
     /// Nothing is asked for meanwhile.
     #[inline(always)]
@@ -219,17 +234,23 @@ impl<T: Float> Source<T> {
     /// mixing vectors).
     #[inline(always)]
     fn prefetch<S: Isa>(&self, s: S, j: usize, second: bool) {
-        let Some(Ahead { x, b, y }) = self.ahead else { return };
-        for (next, wanted) in [(x, true), (b, second)] {
-            if wanted && !next.is_null() {
-                for i in 0..GROUP {
-                    s.prefetch(next.wrapping_add(j + i * T::LANES).cast());
-                }
+        if let Some(ahead) = self.ahead {
+            for i in 0..GROUP {
+                ahead.prefetch(s, j + i * T::LANES, second);
             }
         }
-        if !y.is_null() {
-            for i in 0..GROUP {
-                s.prefetch_write(y.wrapping_add(j + i * T::LANES).cast());
+    }
+
+    /// Asks for the lines of what is beyond the last group of `n` elements. (After those of the groups, and for no line
+    /// twice: asked for first, or four lines whatever is left, rows of 512 bytes to 4 KiB that come from memory would take a
+    /// tenth to a third longer on the EPYC. Its own prefetcher follows what is asked for in order.)
+    #[inline(always)]
+    fn prefetch_rest<S: Isa>(&self, s: S, n: usize, second: bool) {
+        if let Some(ahead) = self.ahead {
+            let mut j = n - n % (GROUP * T::LANES);
+            while j < n {
+                ahead.prefetch(s, j, second);
+                j += T::LANES;
             }
         }
     }
@@ -324,7 +345,8 @@ pub(crate) mod along {
         n - (n - j) % (GROUP * T::LANES)
     }
 
-    /// The largest element; NaN is passed over.
+    /// The largest element; of a row with a NaN any element, NaN, or -infinity. (The sum of its exponentials will be NaN.
+    /// So maximum and load can be one instruction, which takes the second of its operands if one is NaN.)
     ///
     /// # Safety
     /// `x` is valid for reading `n` elements.
@@ -337,23 +359,22 @@ pub(crate) mod along {
         // SAFETY: every access ends at or before n.
         unsafe {
             if S::ALIGNS && n >= 2 * GROUP * lanes {
-                // (In this order a NaN is passed over.)
-                m[0] = Vector::load(s, x).max(m[0]);
+                m[0] = m[0].max(Vector::load(s, x));
                 j = to_line(x);
             }
             let groups = whole_groups::<T>(j, n);
             while j < groups {
                 for i in 0..GROUP {
-                    m[i] = Vector::load(s, x.add(j + i * lanes)).max(m[i]);
+                    m[i] = m[i].max(Vector::load(s, x.add(j + i * lanes)));
                 }
                 j += GROUP * lanes;
             }
             while j + lanes <= n {
-                m[0] = Vector::load(s, x.add(j)).max(m[0]);
+                m[0] = m[0].max(Vector::load(s, x.add(j)));
                 j += lanes;
             }
             if j < n {
-                m[1] = Vector::load_partial(s, x.add(j), n - j, T::NEG_INFINITY).max(m[1]);
+                m[1] = m[1].max(Vector::load_partial(s, x.add(j), n - j, T::NEG_INFINITY));
             }
         }
         m[0].max(m[1]).max(m[2].max(m[3])).reduce_max()
@@ -451,7 +472,6 @@ pub(crate) mod along {
             // First what is beyond the last group, at most four vectors and the last of them in part: it waits for itself, and
             // meanwhile the processor is in the groups. Two at once, for the same reason.
             let mut j = n - n % (GROUP * lanes);
-            from.prefetch(s, j, F::SECOND);
             let mut rest = Group::zero(s);
             let mut place = (HELD, 0);
             let mut pair = rest.sum;
@@ -506,6 +526,7 @@ pub(crate) mod along {
                 held.release(s, groups, F::SUMS, &mut wide);
                 ties.settle(0..groups);
             }
+            from.prefetch_rest(s, n, F::SECOND);
             ties.settle(HELD..HELD + 1);
             let all = rest.all();
             for k in 0..1 + F::SUMS {
@@ -553,7 +574,7 @@ pub(crate) mod along {
                 }
                 j += GROUP * lanes;
             }
-            from.prefetch(s, j, F::SECOND);
+            from.prefetch_rest(s, n, F::SECOND);
             let mut group = Group::zero(s);
             while j + lanes <= n {
                 let [x, b] = from.load(s, j, F::SECOND);
@@ -697,7 +718,7 @@ pub(crate) mod along {
 pub(crate) mod across {
     use super::*;
 
-    /// The largest element of each row; NaN is passed over.
+    /// The largest element of each row; of one with a NaN any element, or NaN.
     ///
     /// # Safety
     /// `x` is valid for reading a panel of `n`.
@@ -708,11 +729,11 @@ pub(crate) mod across {
         unsafe {
             for j in 0..n / 2 {
                 for i in 0..2 {
-                    m[i] = Vector::load(s, x.add((2 * j + i) * T::LANES)).max(m[i]);
+                    m[i] = m[i].max(Vector::load(s, x.add((2 * j + i) * T::LANES)));
                 }
             }
             if n % 2 == 1 {
-                m[0] = Vector::load(s, x.add((n - 1) * T::LANES)).max(m[0]);
+                m[0] = m[0].max(Vector::load(s, x.add((n - 1) * T::LANES)));
             }
         }
         m[0].max(m[1])

@@ -27,10 +27,10 @@ impl<const SCALED: bool> RowOp for LogSoftmax<SCALED> {
         if !SCALED {
             let [hi, lo] = two_sum(stats.pivot, log);
             let [hi, lo] = T::split(s, hi, lo);
-            // Where the maximum is all there is, x - hi is a zero, and less -0 it is +0.
+            // Where the maximum is all there is, hi - x is a zero, and less it +0 is +0 again.
             let [rounded, _] = T::split(s, lo, zero);
-            let lo = Vector::splat(s, -0.0).select(rounded.equal(zero), lo);
-            return [hi, lo, zero, zero, zero, zero];
+            let less = zero.select(rounded.equal(zero), zero - lo);
+            return [hi, less, zero, zero, zero, zero];
         }
         // 1 / T and m / T as pairs.
         let one = Vector::splat(s, 1.0);
@@ -57,7 +57,8 @@ impl<const SCALED: bool> RowOp for LogSoftmax<SCALED> {
     #[inline(always)]
     fn finish<S: Simd<T>, T: Float>(self, p: &Params<Vector<S, T>>, x: Vector<S, T>, _: Vector<S, T>) -> Vector<S, T> {
         if !SCALED {
-            return (x - p[0]) - p[1];
+            // (The other way round: x86 reads what is subtracted from memory as it subtracts.)
+            return p[1] - (p[0] - x);
         }
         let [inverse, inverse_lo, hi, lo, pivot, at_pivot] = *p;
         let large = x.fused_neg_mul_add(inverse, hi);

@@ -18,17 +18,17 @@ use super::{Elements, From, Params, Pick, RowOp, Stats};
 use crate::row::SUMS;
 use crate::simd::{Float, Isa, Simd, Vector};
 
-/// The sum of e (t - t_k).
+/// The sum of e (t_k - t). (Not of its negative: x86 reads what is subtracted from memory as it subtracts.)
 #[inline(always)]
 fn add_products<S: Simd<T>, T: Float>(sums: &mut [Vector<S, T>; SUMS], of: &Elements<S, T>) {
-    sums[0] = of.e.mul_add(of.b - of.picked, sums[0]);
+    sums[0] = of.e.mul_add(of.picked - of.b, sums[0]);
 }
 
 /// sum_j p_j (t_j - t_k), times a number. (Not to be multiplied afterwards: float64's may be subnormal without it.)
 #[inline(always)]
 fn mean<S: Isa>(stats: &Stats<S>, times: Vector<S, f64>) -> Vector<S, f64> {
     let [inverse, rest] = stats.inverse_total();
-    let sum = stats.sums[0] * times;
+    let sum = (Vector::zero(times.1) - stats.sums[0]) * times;
     sum.mul_add(inverse, sum * rest)
 }
 
@@ -91,12 +91,13 @@ impl RowOp for LogSoftmaxJvp {
         let one = Vector::splat(zero.1, 1.0);
         let [inverse, inverse_lo] = stats.split_inverse_temperature::<T>();
         let [mean, rest] = stats.split_over_temperature::<T>(mean(stats, one));
-        [stats.picked, mean, inverse, inverse_lo, zero - rest, zero]
+        [stats.picked, zero - mean, inverse, inverse_lo, zero - rest, zero]
     }
 
     #[inline(always)]
     fn finish<S: Simd<T>, T: Float>(self, p: &Params<Vector<S, T>>, b: Vector<S, T>, _: Vector<S, T>) -> Vector<S, T> {
-        let v = (b - p[0]) - p[1];
+        // (The other way round: x86 reads what is subtracted from memory as it subtracts.)
+        let v = p[1] - (p[0] - b);
         v.mul_add(p[2], v.mul_add(p[3], p[4]))
     }
 }
