@@ -328,7 +328,12 @@ impl<'c, S: Isa + Simd<T>, T: Stored> Stage<'c, S, T> {
                 if call.plan.in_order() {
                     rows.write(&losses, count, |l| first + l as isize);
                 } else {
-                    rows.write(&losses, count, |l| access.number(l));
+                    // (By a loop of its own: a closure that finds a place may become a function, called from the kernel.)
+                    let mut numbers = [0; 16];
+                    for l in 0..count {
+                        numbers[l] = access.number(l);
+                    }
+                    rows.write(&losses, count, |l| numbers[l]);
                 }
             }
         }
