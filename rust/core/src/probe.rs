@@ -43,7 +43,7 @@ macro_rules! probe {
 probe!(exp_f32, log1p_f32, f32);
 probe!(exp_f64, log1p_f64, f64);
 
-/// The largest element of a row; of one with a NaN any element.
+/// The largest element of a row; NaN is passed over.
 ///
 /// # Errors
 /// [`Error::Environment`] if this CPU does not have the level.

@@ -345,8 +345,8 @@ pub(crate) mod along {
         n - (n - j) % (GROUP * T::LANES)
     }
 
-    /// The largest element; of a row with a NaN any element, NaN, or -infinity. (The sum of its exponentials will be NaN.
-    /// So maximum and load can be one instruction, which takes the second of its operands if one is NaN.)
+    /// The largest element; NaN is passed over. (So each load is an instruction of its own. But a maximum of NaN would make
+    /// all exponentials NaN, those bits would count as maxima, and no sum would tell.)
     ///
     /// # Safety
     /// `x` is valid for reading `n` elements.
@@ -359,22 +359,23 @@ pub(crate) mod along {
         // SAFETY: every access ends at or before n.
         unsafe {
             if S::ALIGNS && n >= 2 * GROUP * lanes {
-                m[0] = m[0].max(Vector::load(s, x));
+                // (In this order a NaN is passed over.)
+                m[0] = Vector::load(s, x).max(m[0]);
                 j = to_line(x);
             }
             let groups = whole_groups::<T>(j, n);
             while j < groups {
                 for i in 0..GROUP {
-                    m[i] = m[i].max(Vector::load(s, x.add(j + i * lanes)));
+                    m[i] = Vector::load(s, x.add(j + i * lanes)).max(m[i]);
                 }
                 j += GROUP * lanes;
             }
             while j + lanes <= n {
-                m[0] = m[0].max(Vector::load(s, x.add(j)));
+                m[0] = Vector::load(s, x.add(j)).max(m[0]);
                 j += lanes;
             }
             if j < n {
-                m[1] = m[1].max(Vector::load_partial(s, x.add(j), n - j, T::NEG_INFINITY));
+                m[1] = Vector::load_partial(s, x.add(j), n - j, T::NEG_INFINITY).max(m[1]);
             }
         }
         m[0].max(m[1]).max(m[2].max(m[3])).reduce_max()
@@ -718,7 +719,7 @@ pub(crate) mod along {
 pub(crate) mod across {
     use super::*;
 
-    /// The largest element of each row; of one with a NaN any element, or NaN.
+    /// The largest element of each row; NaN is passed over.
     ///
     /// # Safety
     /// `x` is valid for reading a panel of `n`.
@@ -729,11 +730,11 @@ pub(crate) mod across {
         unsafe {
             for j in 0..n / 2 {
                 for i in 0..2 {
-                    m[i] = m[i].max(Vector::load(s, x.add((2 * j + i) * T::LANES)));
+                    m[i] = Vector::load(s, x.add((2 * j + i) * T::LANES)).max(m[i]);
                 }
             }
             if n % 2 == 1 {
-                m[0] = m[0].max(Vector::load(s, x.add((n - 1) * T::LANES)));
+                m[0] = Vector::load(s, x.add((n - 1) * T::LANES)).max(m[0]);
             }
         }
         m[0].max(m[1])

@@ -297,22 +297,24 @@ fn avx2_and_avx512_have_the_same_bits() {
     }
 }
 
-/// Wherever the row begins, and wherever in it the maximum is; a row with a NaN gives one of its elements.
+/// A NaN anywhere hides no other element, wherever the row begins: the maximum says how a row is computed.
 #[test]
-fn the_maximum_is_found_wherever_it_is() {
+fn the_maximum_passes_over_nan() {
     let mut memory = vec![0.0_f32; 400];
     for level in Level::all_supported() {
         for start in 0..16 {
             for n in [1, 15, 16, 17, 64, 127, 128, 129, 200, 300] {
-                for peak in 0..n {
-                    memory.fill(0.0);
-                    for (value, other) in [(7.0, 7.0), (f32::NAN, if n == 1 { f32::NEG_INFINITY } else { 0.0 })] {
-                        memory[start + peak] = value;
+                for nan in 0..n.min(40) {
+                    for peak in (0..n).filter(|&peak| peak != nan) {
+                        memory.fill(0.0);
+                        memory[start + nan] = f32::NAN;
+                        memory[start + peak] = 7.0;
                         let found = softmax_core::probe::max_f32(level, &memory[start..start + n]);
                         let found = found.expect("the CPU has the level");
-                        assert!(
-                            found.total_cmp(&other).is_eq() || found.is_nan() && value.is_nan(),
-                            "{}: {value} at {peak} of {n}, {start} from the start: found {found}",
+                        assert_eq!(
+                            found,
+                            7.0,
+                            "{}: NaN at {nan}, the maximum at {peak} of {n}, {start} from the start",
                             level.name()
                         );
                     }
