@@ -120,7 +120,9 @@ def test_masked_arrays_are_refused(f, rng):
                 f(*[a if i == place else VALUES for i in range(len(f.names))], axis=-1)
             assert type(caught.value) is TypeError
             assert f.names[place] in str(caught.value)
-    holder = type("Holder", (), {"__array__": lambda self, dtype=None, copy=None: np.ma.masked_array(VALUES, VALUES > 2)})
+    holder = type(
+        "Holder", (), {"__array__": lambda self, dtype=None, copy=None: np.ma.masked_array(VALUES, VALUES > 2)}
+    )
     with pytest.raises(TypeError, match="mask would be lost"):
         f(holder(), *[VALUES] * (len(f.names) - 1), axis=-1)
     a, (_, *beside) = np.ma.masked_array(VALUES, VALUES > 2), f.arguments(rng, VALUES)
