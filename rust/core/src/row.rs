@@ -242,8 +242,8 @@ impl<T: Float> Source<T> {
     }
 
     /// Asks for the lines of what is beyond the last group of `n` elements. (After those of the groups, and for no line
-    /// twice: asked for first, or four lines whatever is left, rows of 512 bytes to 4 KiB that come from memory would take a
-    /// tenth to a third longer on the EPYC. Its own prefetcher follows what is asked for in order.)
+    /// beyond the row's last: asked for first, or four lines whatever is left, rows of 512 bytes to 4 KiB that come from
+    /// memory would take a tenth to a third longer on a Zen 3, whose own prefetcher follows what is asked for in order.)
     #[inline(always)]
     fn prefetch_rest<S: Isa>(&self, s: S, n: usize, second: bool) {
         if let Some(ahead) = self.ahead {
@@ -339,7 +339,7 @@ pub(crate) mod along {
     }
 
     /// Where the last whole group ends that begins at `j` or a whole number of groups after it. (Told beforehand: to ask
-    /// before each group whether one more fits takes four instructions more.)
+    /// before each group whether one more fits takes two instructions more.)
     #[inline(always)]
     fn whole_groups<T: Float>(j: usize, n: usize) -> usize {
         n - (n - j) % (GROUP * T::LANES)
