@@ -46,7 +46,13 @@ PINNED := $(if $(shell command -v taskset),taskset -c $(shell taskset -cp $$$$ |
 help: ## list the verbs
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1|/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-26s %s\n", $$1, $$2 }'
 
-demo: $(call group,demo) $(PACKAGE) ## build, classify 1500 real files (ARGS="FOLDER --top 3" for others), train a classifier (TRAIN="--newton")
+# The core is built on all CPUs while pip fetches what the jobs need.
+demo: .venv/home | rust ## build, classify 1500 real files (ARGS="FOLDER --top 3" for others), train a classifier (TRAIN="--newton")
+	@[ -e $(PACKAGE) ] || echo '==> building the core in release mode (the first time some minutes)'
+	@[ -e $(PACKAGE) ] || cargo build --quiet --release $(LOCKED) -p softmax-core & core=$$!; \
+		$(MAKE) --no-print-directory $(call group,demo) && $(MAKE) --no-print-directory $(call group,build); \
+		groups=$$?; wait $$core && exit $$groups
+	@$(MAKE) --no-print-directory $(PACKAGE)
 	@echo '==> job 1 of 2: what kind of file is it? The softmax of a real network, over real files'
 	$(PY) examples/classify_files.py $(or $(ARGS),--limit 1500)
 	@echo '==> job 2 of 2: which digit is it? Cross entropy and its gradient, to train on real images'

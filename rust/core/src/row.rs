@@ -212,10 +212,11 @@ impl<T: Float> Ahead<T> {
     /// Asks for the lines at `j`.
     #[inline(always)]
     fn prefetch<S: Isa>(&self, s: S, j: usize, second: bool) {
-        for (next, wanted) in [(self.x, true), (self.b, second)] {
-            if wanted && !next.is_null() {
-                s.prefetch(next.wrapping_add(j).cast());
-            }
+        if !self.x.is_null() {
+            s.prefetch(self.x.wrapping_add(j).cast());
+        }
+        if second && !self.b.is_null() {
+            s.prefetch(self.b.wrapping_add(j).cast());
         }
         if !self.y.is_null() {
             s.prefetch_write(self.y.wrapping_add(j).cast());

@@ -11,7 +11,7 @@ use std::ops::Range;
 use super::plan::Place;
 use super::rows::{fill, has_nan, move_row, one_nan, scale_row, second_of};
 use super::stage::{NEAR_OVERFLOW, degenerate, total};
-use super::{Call, Kind, Move, Step, Task, cancels, pack};
+use super::{Call, Kind, Move, cancels, pack};
 use crate::element::Stored;
 use crate::math::exp::{Base, Exp, RowExp};
 use crate::ops::{ExpFinish, Finish, From, Given, Pick, RowOp, Stats, Sums};
@@ -315,9 +315,13 @@ unsafe fn row<T: Stored, O: RowOp>(call: &Call<'_, T, O>, place: Place, control:
             SPAN * BLOCK,
             scratch::<T, O>(),
             control,
-            |call, units, scratch| Task {
-                call,
-                step: Step::Finish { long, units, scratch },
+            |call, units, scratch| {
+                Results(Spans {
+                    call,
+                    long,
+                    units,
+                    scratch,
+                })
             },
         )
     }
@@ -469,13 +473,13 @@ unsafe fn peak_all<T: Stored, O: RowOp>(
                 SPAN * BLOCK,
                 scratch::<T, O>(),
                 control,
-                |call, units, scratch| Task {
-                    call,
-                    step: Step::Peak {
+                |call, units, scratch| {
+                    Peaks(Spans {
+                        call,
                         long: shared,
                         units,
                         scratch,
-                    },
+                    })
                 },
             )?;
         }
@@ -498,12 +502,42 @@ fn join<T: Float>(some: Option<Peak<T>>, others: Option<Peak<T>>) -> Option<Peak
     Some(if others.max > some.max { others } else { some })
 }
 
+/// Some spans of a long row. The problem is valid; `scratch` holds what [`scratch`] says; no one else has these spans.
+struct Spans<'a, 'b, T, O> {
+    call: &'b Call<'a, T, O>,
+    long: &'b Long<T>,
+    units: Range<usize>,
+    scratch: *mut T,
+}
+
+/// The peaks of spans.
+struct Peaks<'a, 'b, T, O>(Spans<'a, 'b, T, O>);
+
+impl<T: Stored, O: RowOp> Kernel<T> for Peaks<'_, '_, T, O> {
+    type Out = ();
+    type Home = O;
+    #[inline(always)]
+    fn run<S: Isa + Simd<T>>(self, s: S) {
+        let Spans {
+            call,
+            long,
+            units,
+            scratch,
+        } = self.0;
+        for unit in units {
+            // SAFETY: see `Spans`.
+            unsafe { peak_of(s, call, long, unit, scratch) };
+        }
+        call.fence(s);
+    }
+}
+
 /// Where the maximum of one span is.
 ///
 /// # Safety
 /// The problem is valid; `scratch` holds a block; no one else has this span.
 #[inline(always)]
-pub(super) unsafe fn peak_of<S: Isa + Simd<T>, T: Stored, O: RowOp>(
+unsafe fn peak_of<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     s: S,
     call: &Call<'_, T, O>,
     long: &Long<T>,
@@ -549,13 +583,13 @@ unsafe fn measure_all<T: Stored, O: RowOp>(
                 SPAN * BLOCK,
                 scratch::<T, O>(),
                 control,
-                |call, units, scratch| Task {
-                    call,
-                    step: Step::Measure {
+                |call, units, scratch| {
+                    Measures(Spans {
+                        call,
                         long: shared,
                         units,
                         scratch,
-                    },
+                    })
                 },
             )?;
         }
@@ -630,12 +664,34 @@ unsafe fn second_block<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     scratch
 }
 
+/// The states of spans.
+struct Measures<'a, 'b, T, O>(Spans<'a, 'b, T, O>);
+
+impl<T: Stored, O: RowOp> Kernel<T> for Measures<'_, '_, T, O> {
+    type Out = ();
+    type Home = O;
+    #[inline(always)]
+    fn run<S: Isa + Simd<T>>(self, s: S) {
+        let Spans {
+            call,
+            long,
+            units,
+            scratch,
+        } = self.0;
+        for unit in units {
+            // SAFETY: see `Spans`.
+            unsafe { measure(s, call, long, unit, scratch) };
+        }
+        call.fence(s);
+    }
+}
+
 /// The state of one span.
 ///
 /// # Safety
 /// The problem is valid; `scratch` holds two blocks; no one else has this span.
 #[inline(always)]
-pub(super) unsafe fn measure<S: Isa + Simd<T>, T: Stored, O: RowOp>(
+unsafe fn measure<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     s: S,
     call: &Call<'_, T, O>,
     long: &Long<T>,
@@ -762,12 +818,34 @@ fn fold<S: Isa, T: Float>(folded: [Vector<S, f64>; 2]) -> [f64; 2] {
     lanes[0]
 }
 
+/// The results of spans.
+struct Results<'a, 'b, T, O>(Spans<'a, 'b, T, O>);
+
+impl<T: Stored, O: RowOp> Kernel<T> for Results<'_, '_, T, O> {
+    type Out = ();
+    type Home = O;
+    #[inline(always)]
+    fn run<S: Isa + Simd<T>>(self, s: S) {
+        let Spans {
+            call,
+            long,
+            units,
+            scratch,
+        } = self.0;
+        for unit in units {
+            // SAFETY: see `Spans`.
+            unsafe { finish(s, call, long, unit, scratch) };
+        }
+        call.fence(s);
+    }
+}
+
 /// Writes the results of one span; for a reduction, the result.
 ///
 /// # Safety
 /// The problem is valid; `scratch` holds three blocks and a block of float64; no one else has this span.
 #[inline(always)]
-pub(super) unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp>(
+unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     s: S,
     call: &Call<'_, T, O>,
     long: &Long<T>,

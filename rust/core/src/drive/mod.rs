@@ -262,20 +262,29 @@ impl<'a, T: Stored, O: RowOp> Call<'a, T, O> {
         };
         // SAFETY: each unit is a set of rows of its own.
         unsafe {
-            self.share(units, rows_per_unit * n, scratch, control, |call, units, scratch| {
-                let step = match regime {
-                    Regime::Rows(batch) => Step::Rows { batch, units, scratch },
-                    Regime::Panels => Step::Panels { units, scratch },
-                    Regime::Columns(panels, inner) => Step::Columns {
+            self.share(
+                units,
+                rows_per_unit * n,
+                scratch,
+                control,
+                |call, units, scratch| match regime {
+                    Regime::Rows(size) => Task::Rows(rows::Batches {
+                        call,
+                        size,
+                        units,
+                        scratch,
+                    }),
+                    Regime::Panels => Task::Panels(panels::ShortRows { call, units, scratch }),
+                    Regime::Columns(panels, inner) => Task::Columns(panels::Tiles {
+                        call,
                         panels,
                         inner,
                         units,
                         scratch,
-                    },
+                    }),
                     Regime::Long => unreachable!("handled above"),
-                };
-                Task { call, step }
-            })
+                },
+            )
         }
     }
 
@@ -339,6 +348,14 @@ impl<'a, T: Stored, O: RowOp> Call<'a, T, O> {
         }
     }
 
+    /// At the end of a kernel: what it streamed comes before what will be written.
+    #[inline(always)]
+    fn fence<S: Isa>(&self, s: S) {
+        if self.streams {
+            s.fence();
+        }
+    }
+
     /// The constants for the row's temperature.
     #[inline(always)]
     fn base(&self, temperature: f64) -> Base<T> {
@@ -356,90 +373,23 @@ struct Shared<'a, 'b, T, O>(&'b Call<'a, T, O>, *mut u8);
 // SAFETY: see above.
 unsafe impl<T: Sync, O: Sync> Sync for Shared<'_, '_, T, O> {}
 
-/// Some units of a regime.
-enum Step<'b, T> {
-    Rows {
-        batch: usize,
-        units: Range<usize>,
-        scratch: *mut T,
-    },
-    Panels {
-        units: Range<usize>,
-        scratch: *mut T,
-    },
-    Columns {
-        panels: usize,
-        inner: usize,
-        units: Range<usize>,
-        scratch: *mut T,
-    },
-    Peak {
-        long: &'b long::Long<T>,
-        units: Range<usize>,
-        scratch: *mut T,
-    },
-    Measure {
-        long: &'b long::Long<T>,
-        units: Range<usize>,
-        scratch: *mut T,
-    },
-    Finish {
-        long: &'b long::Long<T>,
-        units: Range<usize>,
-        scratch: *mut T,
-    },
-}
-
-/// A step of a call, to be compiled for every level.
-struct Task<'a, 'b, T, O> {
-    call: &'b Call<'a, T, O>,
-    step: Step<'b, T>,
+/// Some units of a call, by the regime of its rows.
+enum Task<'a, 'b, T, O> {
+    Rows(rows::Batches<'a, 'b, T, O>),
+    Panels(panels::ShortRows<'a, 'b, T, O>),
+    Columns(panels::Tiles<'a, 'b, T, O>),
 }
 
 impl<T: Stored, O: RowOp> Kernel<T> for Task<'_, '_, T, O> {
     type Out = ();
     type Home = O;
+    // Each in a function of its own: to optimise all as one would take the compiler a third longer.
     #[inline(always)]
     fn run<S: Isa + Simd<T>>(self, s: S) {
-        let call = self.call;
-        // SAFETY: `Call::run` was called with a valid problem, and made the step for it.
-        unsafe {
-            match self.step {
-                Step::Rows { batch, units, scratch } => {
-                    rows::batches(s, call, batch, units, scratch);
-                }
-                Step::Panels { units, scratch } => {
-                    panels::rows(s, call, units, scratch);
-                }
-                Step::Columns {
-                    panels,
-                    inner,
-                    units,
-                    scratch,
-                } => {
-                    for unit in units {
-                        panels::tile(s, call, panels, inner, unit, scratch);
-                    }
-                }
-                Step::Peak { long, units, scratch } => {
-                    for unit in units {
-                        long::peak_of(s, call, long, unit, scratch);
-                    }
-                }
-                Step::Measure { long, units, scratch } => {
-                    for unit in units {
-                        long::measure(s, call, long, unit, scratch);
-                    }
-                }
-                Step::Finish { long, units, scratch } => {
-                    for unit in units {
-                        long::finish(s, call, long, unit, scratch);
-                    }
-                }
-            }
-        }
-        if call.streams {
-            s.fence();
+        match self {
+            Self::Rows(task) => s.apart(task),
+            Self::Panels(task) => s.apart(task),
+            Self::Columns(task) => s.apart(task),
         }
     }
 }

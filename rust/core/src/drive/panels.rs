@@ -499,12 +499,28 @@ impl<S: Isa, T: Stored> SumsOf<S> for Wide<S, T> {
     }
 }
 
-/// Short rows: of each of `units`, `LANES`.
-///
-/// # Safety
-/// The problem is valid; `scratch` holds two panels (four for ops with a second row), `LANES` rows, and a block of float64.
+/// Short rows: of each of `units`, `LANES`. The problem is valid; `scratch` holds two panels (four for ops with a second
+/// row), `LANES` rows, and a block of float64.
+pub(super) struct ShortRows<'a, 'b, T, O> {
+    pub(super) call: &'b Call<'a, T, O>,
+    pub(super) units: Range<usize>,
+    pub(super) scratch: *mut T,
+}
+
+impl<T: Stored, O: RowOp> Kernel<T> for ShortRows<'_, '_, T, O> {
+    type Out = ();
+    type Home = O;
+    #[inline(always)]
+    fn run<S: Isa + Simd<T>>(self, s: S) {
+        // SAFETY: see the struct.
+        unsafe { rows(s, self.call, self.units, self.scratch) };
+        self.call.fence(s);
+    }
+}
+
+/// See [`ShortRows`].
 #[inline(always)]
-pub(super) unsafe fn rows<S: Isa + Simd<T>, T: Stored, O: RowOp>(
+unsafe fn rows<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     s: S,
     call: &Call<'_, T, O>,
     units: Range<usize>,
@@ -626,13 +642,32 @@ impl<T: Float> Kernel<T> for Stream<T> {
     }
 }
 
-/// The `unit`-th tile of up to `panels` panels, lanes along an axis of `inner` rows that are neighbours in memory.
-///
-/// # Safety
-/// The problem is valid; `scratch` holds the panels (twice for ops with a second row), `LANES` rows, and a block of
-/// float64.
+/// Tiles of up to `panels` panels, lanes along an axis of `inner` rows that are neighbours in memory. The problem is
+/// valid; `scratch` holds the panels (twice for ops with a second row), `LANES` rows, and a block of float64.
+pub(super) struct Tiles<'a, 'b, T, O> {
+    pub(super) call: &'b Call<'a, T, O>,
+    pub(super) panels: usize,
+    pub(super) inner: usize,
+    pub(super) units: Range<usize>,
+    pub(super) scratch: *mut T,
+}
+
+impl<T: Stored, O: RowOp> Kernel<T> for Tiles<'_, '_, T, O> {
+    type Out = ();
+    type Home = O;
+    #[inline(always)]
+    fn run<S: Isa + Simd<T>>(self, s: S) {
+        for unit in self.units {
+            // SAFETY: see the struct.
+            unsafe { tile(s, self.call, self.panels, self.inner, unit, self.scratch) };
+        }
+        self.call.fence(s);
+    }
+}
+
+/// The `unit`-th of [`Tiles`].
 #[inline(always)]
-pub(super) unsafe fn tile<S: Isa + Simd<T>, T: Stored, O: RowOp>(
+unsafe fn tile<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     s: S,
     call: &Call<'_, T, O>,
     panels: usize,

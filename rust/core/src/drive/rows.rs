@@ -17,7 +17,7 @@ use crate::math::exp::Exp;
 use crate::ops::{ExpFinish, Finish, From, Pick, Probabilities, RowOp, Sums};
 use crate::problem::Array;
 use crate::row::{Ahead, SUMS, Source, Sum, To, add_lanes, along};
-use crate::simd::{Float, Isa, Lanes, Level, Simd, Vector};
+use crate::simd::{Float, Isa, Kernel, Lanes, Level, Part, Simd, Vector};
 
 /// Input of a batch. (What the rows of a batch share is computed once, and the more there is to gain from that the faster
 /// the vectors are; but what was read should still be in a first-level cache when the results are written: 8 KiB with a
@@ -131,12 +131,29 @@ impl<T: Stored> Access<T> for Batch<'_, T> {
     }
 }
 
-/// All rows of `units`, which are batches of `size` rows (at most `LANES`).
-///
-/// # Safety
-/// The problem is valid; `scratch` holds what [`Call::rows_scratch`] says for this many rows, and a block of float64.
+/// All rows of `units`, which are batches of `size` rows (at most `LANES`). The problem is valid; `scratch` holds what
+/// [`Call::rows_scratch`] says for this many rows, and a block of float64.
+pub(super) struct Batches<'a, 'b, T, O> {
+    pub(super) call: &'b Call<'a, T, O>,
+    pub(super) size: usize,
+    pub(super) units: Range<usize>,
+    pub(super) scratch: *mut T,
+}
+
+impl<T: Stored, O: RowOp> Kernel<T> for Batches<'_, '_, T, O> {
+    type Out = ();
+    type Home = O;
+    #[inline(always)]
+    fn run<S: Isa + Simd<T>>(self, s: S) {
+        // SAFETY: see the struct.
+        unsafe { batches(s, self.call, self.size, self.units, self.scratch) };
+        self.call.fence(s);
+    }
+}
+
+/// See [`Batches`].
 #[inline(always)]
-pub(super) unsafe fn batches<S: Isa + Simd<T>, T: Stored, O: RowOp>(
+unsafe fn batches<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     s: S,
     call: &Call<'_, T, O>,
     size: usize,
@@ -683,7 +700,28 @@ impl<T: Float> Folded<T> {
 impl<S: Isa, T: Float> SumsOf<S> for Folded<T> {
     #[inline(always)]
     fn half(&self, s: S, of: usize, half: usize, count: usize) -> [Vector<S, f64>; 2] {
-        self.add_lanes(s, of, 8 * half, count)
+        s.part(EightRows {
+            sums: self,
+            of,
+            first: 8 * half,
+            count,
+        })
+    }
+}
+
+/// What [`Folded`] has of eight rows.
+struct EightRows<'a, T> {
+    sums: &'a Folded<T>,
+    of: usize,
+    first: usize,
+    count: usize,
+}
+
+impl<S: Isa, T: Float> Part<S, f64> for EightRows<'_, T> {
+    type Out = [Vector<S, f64>; 2];
+    #[inline(always)]
+    fn compute(self, s: S) -> Self::Out {
+        self.sums.add_lanes(s, self.of, self.first, self.count)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Between the passes: up to `LANES` rows, a lane each, from their maxima to the constants of their exponentials, and
 //! from their sums to what the results need. Rows and panels share it.
 
+use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 
 use super::details::{Details, LossRows, of_row};
@@ -9,7 +10,7 @@ use super::plan::Place;
 use super::{Call, Kind, Move, any_cancels, cancels, exponent, pack};
 use crate::element::Stored;
 use crate::math::exp::{Base, Exp, RowExp};
-use crate::ops::{From, Given, Params, RowOp, Stats};
+use crate::ops::{From, Given, Losses, Params, RowOp, RowPart, Stats};
 use crate::row::SUMS;
 use crate::simd::{Float, Isa, Lanes, Simd, Vector, pow2};
 
@@ -152,6 +153,114 @@ impl<'c, S: Isa + Simd<T>, T: Stored> Stage<'c, S, T> {
         RowExp::new(base, rows, l)
     }
 
+    /// Of eight rows, which are a half of float32's: what the results need.
+    #[inline(always)]
+    #[allow(clippy::too_many_arguments, reason = "a part of one function")]
+    fn conclude_half<O: RowOp>(
+        &self,
+        s: S,
+        call: &Call<'_, T, O>,
+        all_sums: &impl SumsOf<S>,
+        found: &Found<S, T>,
+        given: Option<&Given<Lanes<f64>>>,
+        (i, count): (usize, usize),
+    ) -> Half<S> {
+        let [own, own_rest] = if O::SCORES { self.exp.peak } else { [Vector::zero(s); 2] };
+        // Of a saved result: the exponential of 0, and no other.
+        let of_zero = Vector::splat(s, T::KAPPA * pow2(O::DEPTH.bias::<T>()));
+        let max = Vector::from_lanes(s, &self.max);
+        let [sum, rest] = if O::SCORES {
+            all_sums.half(s, 0, i, count)
+        } else {
+            [Vector::zero(s); 2]
+        };
+        let own = [T::widen_half(s, own, i), T::widen_half(s, own_rest, i)];
+        let pivot = T::widen_half(s, self.pivot, i);
+        let [temperature, moved_temperature, scaled_temperature] = match self.temperatures {
+            // SAFETY: eight of sixteen lanes.
+            Some(of) => unsafe {
+                [
+                    Vector::load(s, of.true_ones.0.as_ptr().add(8 * i)),
+                    Vector::load(s, of.moved.0.as_ptr().add(8 * i)),
+                    Vector::load(s, of.scaled.0.as_ptr().add(8 * i)),
+                ]
+            },
+            None => {
+                let [temperature, moved] = self.temperature;
+                let temperature = Vector::splat(s, temperature);
+                [temperature, Vector::splat(s, moved), temperature]
+            }
+        };
+        let mut sums = [Vector::zero(s); SUMS];
+        for k in 0..O::SUMS {
+            let [hi, lo] = all_sums.half(s, 1 + k, i, count);
+            sums[k] = total(hi, lo);
+        }
+        let (one, zero) = (Vector::splat(s, 1.0), Vector::zero(s));
+        let stats = Stats {
+            fuses: S::LEVEL.fuses(),
+            max: T::widen_half(s, max, i),
+            temperature,
+            scaled_temperature,
+            pivot,
+            moved_temperature,
+            sum,
+            rest,
+            peak: if O::SCORES {
+                T::pair(own)
+            } else {
+                [of_zero, Vector::zero(s)]
+            },
+            own: if O::SCORES { own[0] } else { of_zero },
+            ties: T::widen_half(s, found.ties, i),
+            sums,
+            picked: T::widen_half(s, found.picked, i),
+            given: match &given {
+                // SAFETY: eight of sixteen lanes.
+                Some(given) => unsafe {
+                    Given {
+                        weight: Vector::load(s, given.weight.0.as_ptr().add(8 * i)),
+                        factor: Vector::load(s, given.factor.0.as_ptr().add(8 * i)),
+                        square: Vector::load(s, given.square.0.as_ptr().add(8 * i)),
+                        square_factor: Vector::load(s, given.square_factor.0.as_ptr().add(8 * i)),
+                    }
+                },
+                None => Given {
+                    weight: one,
+                    factor: one,
+                    square: zero,
+                    square_factor: zero,
+                },
+            },
+        };
+        let mut doubtful = doubt(stats.picked) + doubt(stats.given.factor);
+        for k in 0..O::SUMS {
+            doubtful = doubtful + doubt(sums[k]);
+        }
+        if !O::SCORES {
+            doubtful = doubtful + doubt(stats.max);
+        }
+        let losses = if call.plan.details.losses.is_some() {
+            call.op.losses(&stats)
+        } else {
+            Losses {
+                entropy: zero,
+                square: zero,
+            }
+        };
+        let part = RowPart {
+            op: call.op,
+            stats: &stats,
+            float: PhantomData::<T>,
+        };
+        Half {
+            params: Simd::<f64>::part(s, part),
+            lost: if O::SCORES { sum.not_equal(sum).bits() } else { 0 },
+            doubtful,
+            losses,
+        }
+    }
+
     /// What the results need, from the sums, and for each row the number of maxima and what was picked. Losses are written
     /// here.
     ///
@@ -167,10 +276,6 @@ impl<'c, S: Isa + Simd<T>, T: Stored> Stage<'c, S, T> {
         found: Found<S, T>,
         count: usize,
     ) -> Known<S, T> {
-        let [own, own_rest] = if O::SCORES { self.exp.peak } else { [Vector::zero(s); 2] };
-        // Of a saved result: the exponential of 0, and no other.
-        let of_zero = Vector::splat(s, T::KAPPA * pow2(O::DEPTH.bias::<T>()));
-        let max = Vector::from_lanes(s, &self.max);
         let mut octaves = match self.temperatures {
             Some(temperatures) if O::DERIVES => Some(temperatures.octaves),
             _ => None,
@@ -180,113 +285,26 @@ impl<'c, S: Isa + Simd<T>, T: Stored> Stage<'c, S, T> {
         } else {
             None
         };
-        let mut doubtful = Vector::zero(s);
-        // (Zeros would be laid down and copied: a twentieth of a small call.)
-        let mut params = [[MaybeUninit::<Vector<S, f64>>::uninit(); 2]; 6];
-        let mut losses = None;
-        let mut special = self.temperatures.is_some_and(|temperatures| temperatures.special);
-        // For float64 there is but one half.
-        for i in 0..2 {
-            if i * 8 < count && i * 8 < T::LANES {
-                let [sum, rest] = if O::SCORES {
-                    all_sums.half(s, 0, i, count)
-                } else {
-                    [Vector::zero(s); 2]
-                };
-                let own = [T::widen_half(s, own, i), T::widen_half(s, own_rest, i)];
-                let pivot = T::widen_half(s, self.pivot, i);
-                let [temperature, moved_temperature, scaled_temperature] = match self.temperatures {
-                    // SAFETY: eight of sixteen lanes.
-                    Some(of) => unsafe {
-                        [
-                            Vector::load(s, of.true_ones.0.as_ptr().add(8 * i)),
-                            Vector::load(s, of.moved.0.as_ptr().add(8 * i)),
-                            Vector::load(s, of.scaled.0.as_ptr().add(8 * i)),
-                        ]
-                    },
-                    None => {
-                        let [temperature, moved] = self.temperature;
-                        let temperature = Vector::splat(s, temperature);
-                        [temperature, Vector::splat(s, moved), temperature]
-                    }
-                };
-                special |= O::SCORES && sum.any_nan();
-                let mut sums = [Vector::zero(s); SUMS];
-                for k in 0..O::SUMS {
-                    let [hi, lo] = all_sums.half(s, 1 + k, i, count);
-                    sums[k] = total(hi, lo);
-                }
-                let (one, zero) = (Vector::splat(s, 1.0), Vector::zero(s));
-                let stats = Stats {
-                    fuses: S::LEVEL.fuses(),
-                    max: T::widen_half(s, max, i),
-                    temperature,
-                    scaled_temperature,
-                    pivot,
-                    moved_temperature,
-                    sum,
-                    rest,
-                    peak: if O::SCORES {
-                        T::pair(own)
-                    } else {
-                        [of_zero, Vector::zero(s)]
-                    },
-                    own: if O::SCORES { own[0] } else { of_zero },
-                    ties: T::widen_half(s, found.ties, i),
-                    sums,
-                    picked: T::widen_half(s, found.picked, i),
-                    given: match &given {
-                        // SAFETY: eight of sixteen lanes.
-                        Some(given) => unsafe {
-                            Given {
-                                weight: Vector::load(s, given.weight.0.as_ptr().add(8 * i)),
-                                factor: Vector::load(s, given.factor.0.as_ptr().add(8 * i)),
-                                square: Vector::load(s, given.square.0.as_ptr().add(8 * i)),
-                                square_factor: Vector::load(s, given.square_factor.0.as_ptr().add(8 * i)),
-                            }
-                        },
-                        None => Given {
-                            weight: one,
-                            factor: one,
-                            square: zero,
-                            square_factor: zero,
-                        },
-                    },
-                };
-                for v in [stats.picked, stats.given.factor, sums[0], sums[1], sums[2]] {
-                    doubtful = doubtful + doubt(v);
-                }
-                if !O::SCORES {
-                    doubtful = doubtful + doubt(stats.max);
-                }
-                if call.plan.details.losses.is_some() {
-                    let of_rows = call.op.losses(&stats);
-                    let lanes = losses.get_or_insert([Lanes([0.0; 16]); 2]);
-                    // SAFETY: eight of sixteen lanes.
-                    unsafe {
-                        of_rows.entropy.store(lanes[0].0.as_mut_ptr().add(8 * i));
-                        of_rows.square.store(lanes[1].0.as_mut_ptr().add(8 * i));
-                    }
-                }
-                let of_rows = call.op.row::<S, T>(&stats);
-                for k in 0..O::PARAMS {
-                    params[k][i].write(of_rows[k]);
-                }
-            }
+        let low = self.conclude_half(s, call, all_sums, &found, given.as_ref(), (0, count));
+        let (mut lost, mut doubtful) = (low.lost, low.doubtful);
+        // (Zeros would be laid down and copied: a twentieth of a small call. Of float64 there is but one half.)
+        let mut high = MaybeUninit::uninit();
+        let has_high = T::LANES > 8 && count > 8;
+        if has_high {
+            let high = high.write(self.conclude_half(s, call, all_sums, &found, given.as_ref(), (1, count)));
+            lost |= high.lost << 8;
+            doubtful = doubtful + high.doubtful;
         }
+        // A row whose sum is NaN has one.
+        let special = lost != 0 || self.temperatures.is_some_and(|temperatures| temperatures.special);
         let mut narrow = [Vector::zero(s); 6];
         let mut large = Vector::zero(s);
         for k in 0..O::PARAMS {
-            // SAFETY: written, for as many eights of rows as there are; there is a row at least.
-            let halves = unsafe {
-                [
-                    params[k][0].assume_init(),
-                    if 8 < count && 8 < T::LANES {
-                        params[k][1].assume_init()
-                    } else {
-                        Vector::zero(s)
-                    },
-                ]
+            let halves = if has_high {
+                // SAFETY: written above.
+                [low.params[k], unsafe { high.assume_init_ref() }.params[k]]
+            } else {
+                [low.params[k], Vector::zero(s)]
             };
             narrow[k] = T::from_halves(s, halves);
             large = large + doubt(narrow[k] * Vector::splat(s, T::from_f64(NEAR_OVERFLOW)));
@@ -298,18 +316,25 @@ impl<'c, S: Isa + Simd<T>, T: Stored> Stage<'c, S, T> {
             doubtful: (O::SUMS > 0 || O::FIX.is_some() || call.given) && (doubtful.any_nan() || large.any_nan()),
             special,
         };
-        if special {
-            let sums = [
-                all_sums.half(s, 0, 0, count)[0].to_lanes(),
-                all_sums.half(s, 0, (count - 1) / 8, count)[0].to_lanes(),
-            ];
+        if lost != 0 {
             for l in 0..count {
-                if sums[l / 8].0[l % 8].is_nan() && known.max.0[l].is_finite() {
+                if lost >> l & 1 == 1 && known.max.0[l].is_finite() {
                     known.max.0[l] = T::NAN;
                 }
             }
         }
-        if let (Some(rows), Some(mut losses)) = (call.plan.details.losses, losses) {
+        if let Some(rows) = call.plan.details.losses {
+            let mut losses = [Lanes([0.0; 16]); 2];
+            // SAFETY: eight of sixteen lanes each; the second half was written above.
+            unsafe {
+                low.losses.entropy.store(losses[0].0.as_mut_ptr());
+                low.losses.square.store(losses[1].0.as_mut_ptr());
+                if has_high {
+                    let high = high.assume_init_ref();
+                    high.losses.entropy.store(losses[0].0.as_mut_ptr().add(8));
+                    high.losses.square.store(losses[1].0.as_mut_ptr().add(8));
+                }
+            }
             if known.special || access.any_skips(call.plan.details, count) {
                 for l in 0..count {
                     let loss = if access.skips(call.plan.details, l) {
@@ -339,6 +364,17 @@ impl<'c, S: Isa + Simd<T>, T: Stored> Stage<'c, S, T> {
         }
         known
     }
+}
+
+/// What is known of eight rows, a lane each.
+struct Half<S: Isa> {
+    params: Params<Vector<S, f64>>,
+    /// A bit for each row whose sum is NaN.
+    lost: u32,
+    /// NaN where a result may be.
+    doubtful: Vector<S, f64>,
+    /// If they are wanted.
+    losses: Losses<Vector<S, f64>>,
 }
 
 /// A sum and what rounding took from it; of an infinite sum that is NaN, and means nothing.

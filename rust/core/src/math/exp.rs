@@ -21,7 +21,7 @@
 //! other temperatures neighbouring floats may come out in the wrong order, by one ULP, once in a million.
 //! NaN gives NaN. Below m - CUT T the argument must be clamped to `floor`.
 
-use crate::simd::{Float, Isa, Lanes, Simd, Vector};
+use crate::simd::{Float, Isa, Lanes, Part, Simd, Vector};
 
 /// log2(e), and ln 2 as a sum of two.
 const LOG2_E: f64 = std::f64::consts::LOG2_E;
@@ -182,7 +182,7 @@ impl<S: Simd<T>, T: Float> Exp<S, T> {
         for i in 0..CONSTANTS {
             constants[i] = Vector::splat(s, base.constants[i]);
         }
-        Self::shifted(s, m, &constants, depth)
+        Self::at_maxima(s, m, &constants, depth)
     }
 
     /// What the rows differ in that have one temperature: what [`RowExp::new`] takes.
@@ -202,12 +202,25 @@ impl<S: Simd<T>, T: Float> Exp<S, T> {
             }
             constants[i] = Vector::from_lanes(s, &lanes);
         }
-        Self::shifted(s, m, &constants, depth)
+        Self::at_maxima(s, m, &constants, depth)
     }
 
     #[inline(always)]
-    fn shifted(s: S, m: Vector<S, T>, constants: &[Vector<S, T>; CONSTANTS], depth: Depth) -> Self {
-        let mut poly = [Vector::zero(s); 8];
+    fn at_maxima(s: S, m: Vector<S, T>, constants: &[Vector<S, T>; CONSTANTS], depth: Depth) -> Self {
+        let mut exp = Self::unshifted(s, constants);
+        let [shift, octaves, floor, peak, peak_rest] = s.part(AtMaxima { m, constants, depth });
+        exp.shift = shift;
+        exp.octaves = octaves;
+        exp.floor = floor;
+        exp.peak = [peak, peak_rest];
+        exp
+    }
+
+    /// For a maximum of zero, but for what [`AtMaxima`] computes.
+    #[inline(always)]
+    fn unshifted(s: S, constants: &[Vector<S, T>; CONSTANTS]) -> Self {
+        let zero = Vector::zero(s);
+        let mut poly = [zero; 8];
         #[allow(
             clippy::manual_memcpy,
             reason = "`copy_from_slice` may stay a call out of the kernel"
@@ -215,43 +228,30 @@ impl<S: Simd<T>, T: Float> Exp<S, T> {
         for i in 0..8 {
             poly[i] = constants[POLY + i];
         }
-        let k = T::TABLE_SIZE as f64;
-        let magic = Vector::splat(s, T::MAGIC);
-        let octaves = m.mul_add(constants[OCTAVE], magic) - magic;
-        // All of these are integers that the type holds exactly.
-        let start = Vector::splat(s, T::from_f64(T::MAGIC.to_f64() + k * f64::from(depth.bias::<T>())));
-        let mut exp = Self {
+        Self {
             scale: constants[SCALE],
-            shift: start - octaves * Vector::splat(s, T::from_f64(k)),
+            shift: zero,
             step: [constants[STEP[0]], constants[STEP[1]]],
             poly,
             table: T::table(s),
-            octaves,
-            floor: m - constants[CUT[depth as usize]],
-            peak: [m; 2],
-        };
-        exp.peak = exp.pair(m);
-        exp
+            octaves: zero,
+            floor: zero,
+            peak: [zero; 2],
+        }
     }
 
     /// kappa 2^BIAS exp(x / T) 2^-N for x at or above `floor`.
     #[inline(always)]
     pub(crate) fn of(&self, x: Vector<S, T>) -> Vector<S, T> {
-        let [(s, p)] = self.parts([x]);
-        p.mul_add(s, s)
+        let [e] = self.of_several([x]);
+        e
     }
 
     /// The same for several vectors, step by step: the processor's schedulers are too small to find the parallelism if one
     /// vector's chain of dependent operations follows another's.
     #[inline(always)]
     pub(crate) fn of_several<const N: usize>(&self, x: [Vector<S, T>; N]) -> [Vector<S, T>; N] {
-        let parts = self.parts(x);
-        let mut e = x;
-        for i in 0..N {
-            let (s, p) = parts[i];
-            e[i] = p.mul_add(s, s);
-        }
-        e
+        x[0].1.part(OfSeveral { exp: self, x })
     }
 
     /// (s, p) with the result s (1 + p), s a power of two times a table entry.
@@ -266,9 +266,9 @@ impl<S: Simd<T>, T: Float> Exp<S, T> {
             j[i] = t[i] - self.shift;
         }
         let mut r = x;
-        for step in self.step {
+        for k in 0..2 {
             for i in 0..N {
-                r[i] = j[i].fused_neg_mul_add(step, r[i]);
+                r[i] = j[i].fused_neg_mul_add(self.step[k], r[i]);
             }
         }
         let mut q = [self.poly[T::DEGREE - 1]; N];
@@ -285,14 +285,59 @@ impl<S: Simd<T>, T: Float> Exp<S, T> {
         parts
     }
 
-    /// The same with what its last operation rounded off: four more digits (of two) than the type has, for what was rounded
-    /// before was at most a twentieth of the result.
+    /// The exponential with what its last operation rounded off: four more digits (of two) than the type has, for what was
+    /// rounded before was at most a twentieth of the result.
     #[inline(always)]
     fn pair(&self, x: Vector<S, T>) -> [Vector<S, T>; 2] {
         let [(s, p)] = self.parts([x]);
         let e = p.mul_add(s, s);
         let minus_p = Vector::zero(x.1) - p;
         [e, minus_p.fused_neg_mul_add(s, s - e)]
+    }
+}
+
+/// What [`Exp::of_several`] computes.
+struct OfSeveral<'a, S: Simd<T>, T: Float, const N: usize> {
+    exp: &'a Exp<S, T>,
+    x: [Vector<S, T>; N],
+}
+
+impl<S: Simd<T>, T: Float, const N: usize> Part<S, T> for OfSeveral<'_, S, T, N> {
+    type Out = [Vector<S, T>; N];
+    #[inline(always)]
+    fn compute(self, _: S) -> Self::Out {
+        let parts = self.exp.parts(self.x);
+        let mut e = self.x;
+        for i in 0..N {
+            let (s, p) = parts[i];
+            e[i] = p.mul_add(s, s);
+        }
+        e
+    }
+}
+
+/// What of [`Exp`] depends on the maxima: `shift`, `octaves`, `floor` and `peak`. (And no more: what a part gives may be
+/// copied.)
+struct AtMaxima<'a, S: Simd<T>, T: Float> {
+    m: Vector<S, T>,
+    constants: &'a [Vector<S, T>; CONSTANTS],
+    depth: Depth,
+}
+
+impl<S: Simd<T>, T: Float> Part<S, T> for AtMaxima<'_, S, T> {
+    type Out = [Vector<S, T>; 5];
+    #[inline(always)]
+    fn compute(self, s: S) -> Self::Out {
+        let Self { m, constants, depth } = self;
+        let k = T::TABLE_SIZE as f64;
+        let magic = Vector::splat(s, T::MAGIC);
+        let octaves = m.mul_add(constants[OCTAVE], magic) - magic;
+        // All of these are integers that the type holds exactly.
+        let start = Vector::splat(s, T::from_f64(T::MAGIC.to_f64() + k * f64::from(depth.bias::<T>())));
+        let mut exp = Exp::unshifted(s, constants);
+        exp.shift = start - octaves * Vector::splat(s, T::from_f64(k));
+        let [peak, peak_rest] = exp.pair(m);
+        [exp.shift, octaves, m - constants[CUT[depth as usize]], peak, peak_rest]
     }
 }
 

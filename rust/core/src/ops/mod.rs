@@ -9,9 +9,11 @@ mod logsumexp;
 mod products;
 mod softmax;
 
+use std::marker::PhantomData;
+
 use crate::math::exp::{Base, Depth, Exp};
 use crate::row::{Map, SUMS, Terms, each};
-use crate::simd::{Float, GROUP, Isa, Simd, Vector, pow2, two_sum};
+use crate::simd::{Float, GROUP, Isa, Part, Simd, Vector, pow2, two_sum};
 
 pub(crate) use cross_entropy::Losses;
 pub(crate) use softmax::Probabilities;
@@ -380,6 +382,21 @@ impl<S: Isa> Stats<S> {
 
 /// Numbers of a row that `finish` needs.
 pub(crate) type Params<V> = [V; 6];
+
+/// What [`RowOp::row`] computes, for arithmetic in `T`.
+pub(crate) struct RowPart<'a, S: Simd<f64>, T, O> {
+    pub(crate) op: O,
+    pub(crate) stats: &'a Stats<S>,
+    pub(crate) float: PhantomData<T>,
+}
+
+impl<S: Isa, T: Float, O: RowOp> Part<S, f64> for RowPart<'_, S, T, O> {
+    type Out = Params<Vector<S, f64>>;
+    #[inline(always)]
+    fn compute(self, _: S) -> Self::Out {
+        self.op.row::<S, T>(self.stats)
+    }
+}
 
 /// Some elements of a row: what an op adds up of them.
 pub(crate) struct Elements<S: Simd<T>, T: Float> {

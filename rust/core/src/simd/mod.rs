@@ -171,10 +171,23 @@ pub(crate) unsafe trait Simd<T: Float>: Copy + 'static {
     fn any(self, m: Self::Mask) -> bool;
     /// A bit for each lane, the first one's the lowest.
     fn bits(self, m: Self::Mask) -> u32;
+    /// Computes a part of a kernel: inlined, where a vector is a register or two.
+    #[inline(always)]
+    fn part<P: Part<Self, T>>(self, part: P) -> P::Out {
+        part.compute(self)
+    }
+
     /// Largest lane; no lane is NaN.
     fn reduce_max(self, a: Self::Reg) -> T;
     /// Sum of small integers, in any order.
     fn reduce_sum(self, a: Self::Reg) -> T;
+}
+
+/// Arithmetic on vectors that kernels need in many places.
+pub(crate) trait Part<S: Simd<T>, T: Float> {
+    type Out;
+    /// Implementations are `#[inline(always)]`, as kernels are.
+    fn compute(self, s: S) -> Self::Out;
 }
 
 /// A level: both float types, and what leads from one to the other.

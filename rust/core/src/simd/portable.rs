@@ -3,7 +3,7 @@
 //! Multiplication and addition round separately here (a fused one is a call into the C library on CPUs without it), so
 //! this level has bits of its own, the same on every machine. Where cancellation needs the exact product it is emulated.
 
-use super::{Isa, LaneTally, Level, Simd};
+use super::{Isa, LaneTally, Level, Part, Simd};
 
 /// The level that needs no proof.
 #[derive(Clone, Copy)]
@@ -45,10 +45,31 @@ fn fused_neg_mul_add_f64(a: f64, b: f64, c: f64) -> f64 {
     d + (d_error - e)
 }
 
-/// One function per lane; how it is inlined.
+/// The body for each lane. (No loop: inlined into kernels by the thousand, loops that are yet to be unrolled would take
+/// most of the time of the whole build.)
+macro_rules! each {
+    (8, $i:ident => $body:expr) => { each!([0, 1, 2, 3, 4, 5, 6, 7], $i => $body) };
+    (16, $i:ident => $body:expr) => { each!([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15], $i => $body) };
+    ([$($lane:literal),+], $i:ident => $body:expr) => {
+        $({ const $i: usize = $lane; $body; })+
+    };
+}
+
+/// One function per lane; whether it is inlined.
 macro_rules! lanes {
-    ($inline:ident, $float:ident, $lanes:literal; $($name:ident($($arg:ident),+) => $body:expr;)+) => {$(
-        #[inline($inline)]
+    (always, $float:ident, $lanes:tt; $($name:ident($($arg:ident),+) => $body:expr;)+) => {$(
+        #[inline(always)]
+        fn $name(self, $($arg: Self::Reg),+) -> Self::Reg {
+            let mut r = [0.0; $lanes];
+            each!($lanes, I => {
+                $(let $arg: $float = $arg[I];)+
+                r[I] = $body;
+            });
+            r
+        }
+    )+};
+    (never, $float:ident, $lanes:tt; $($name:ident($($arg:ident),+) => $body:expr;)+) => {$(
+        #[inline(never)]
         fn $name(self, $($arg: Self::Reg),+) -> Self::Reg {
             let mut r = [0.0; $lanes];
             for i in 0..$lanes {
@@ -61,7 +82,7 @@ macro_rules! lanes {
 }
 
 macro_rules! portable {
-    ($float:ident, $uint:ident, $lanes:literal, $shift:literal, $fused:ident, $inline:ident) => {
+    ($float:ident, $uint:ident, $lanes:tt, $shift:literal, $fused:ident, $inline:tt) => {
         // SAFETY: plain Rust; LANES elements are 64 bytes.
         unsafe impl Simd<$float> for Portable {
             type Reg = [$float; $lanes];
@@ -145,63 +166,63 @@ macro_rules! portable {
             #[inline(always)]
             fn equal(self, a: Self::Reg, b: Self::Reg) -> Self::Mask {
                 let mut m = [0; $lanes];
-                for i in 0..$lanes {
-                    m[i] = if a[i] == b[i] { $uint::MAX } else { 0 };
-                }
+                each!($lanes, I => {
+                    m[I] = if a[I] == b[I] { $uint::MAX } else { 0 };
+                });
                 m
             }
             #[inline(always)]
             fn same(self, a: Self::Reg, b: Self::Reg) -> Self::Mask {
                 let mut m = [0; $lanes];
-                for i in 0..$lanes {
-                    m[i] = if a[i].to_bits() == b[i].to_bits() {
+                each!($lanes, I => {
+                    m[I] = if a[I].to_bits() == b[I].to_bits() {
                         $uint::MAX
                     } else {
                         0
                     };
-                }
+                });
                 m
             }
             #[inline(always)]
             fn not_equal(self, a: Self::Reg, b: Self::Reg) -> Self::Mask {
                 let mut m = [0; $lanes];
-                for i in 0..$lanes {
-                    m[i] = if a[i] != b[i] { $uint::MAX } else { 0 };
-                }
+                each!($lanes, I => {
+                    m[I] = if a[I] != b[I] { $uint::MAX } else { 0 };
+                });
                 m
             }
             #[inline(always)]
             fn not_less(self, a: Self::Reg, b: Self::Reg) -> Self::Mask {
                 let mut m = [0; $lanes];
-                for i in 0..$lanes {
-                    m[i] = if a[i] < b[i] { 0 } else { $uint::MAX };
-                }
+                each!($lanes, I => {
+                    m[I] = if a[I] < b[I] { 0 } else { $uint::MAX };
+                });
                 m
             }
             #[inline(always)]
             fn add_where(self, m: Self::Mask, a: Self::Reg, b: Self::Reg) -> Self::Reg {
                 let mut r = a;
-                for i in 0..$lanes {
-                    let (sum, kept) = ((a[i] + b[i]).to_bits(), a[i].to_bits());
-                    r[i] = $float::from_bits((sum & m[i]) | (kept & !m[i]));
-                }
+                each!($lanes, I => {
+                    let (sum, kept) = ((a[I] + b[I]).to_bits(), a[I].to_bits());
+                    r[I] = $float::from_bits((sum & m[I]) | (kept & !m[I]));
+                });
                 r
             }
             #[inline(always)]
             fn add_unless(self, m: Self::Mask, a: Self::Reg, b: Self::Reg) -> Self::Reg {
                 let mut r = a;
-                for i in 0..$lanes {
-                    let (kept, sum) = (a[i].to_bits(), (a[i] + b[i]).to_bits());
-                    r[i] = $float::from_bits((kept & m[i]) | (sum & !m[i]));
-                }
+                each!($lanes, I => {
+                    let (kept, sum) = (a[I].to_bits(), (a[I] + b[I]).to_bits());
+                    r[I] = $float::from_bits((kept & m[I]) | (sum & !m[I]));
+                });
                 r
             }
             #[inline(always)]
             fn select(self, m: Self::Mask, a: Self::Reg, b: Self::Reg) -> Self::Reg {
                 let mut r = a;
-                for i in 0..$lanes {
-                    r[i] = $float::from_bits((a[i].to_bits() & m[i]) | (b[i].to_bits() & !m[i]));
-                }
+                each!($lanes, I => {
+                    r[I] = $float::from_bits((a[I].to_bits() & m[I]) | (b[I].to_bits() & !m[I]));
+                });
                 r
             }
             #[inline(never)]
@@ -215,14 +236,20 @@ macro_rules! portable {
             #[inline(always)]
             fn count(self, counter: Self::Reg, m: Self::Mask) -> Self::Reg {
                 let mut r = counter;
-                for i in 0..$lanes {
-                    r[i] = counter[i] + $float::from_bits((1.0 as $float).to_bits() & m[i]);
-                }
+                each!($lanes, I => {
+                    r[I] = counter[I] + $float::from_bits((1.0 as $float).to_bits() & m[I]);
+                });
                 r
             }
             #[inline(always)]
             fn counted(self, counter: Self::Reg) -> Self::Reg {
                 counter
+            }
+            // (Inlined, each operation is as many as there are lanes: the portable kernels would be most of all code, and
+            // would take most of the time that it takes to build it.)
+            #[inline(never)]
+            fn part<P: Part<Self, $float>>(self, part: P) -> P::Out {
+                part.compute(self)
             }
             #[inline(never)]
             fn lookup(self, table: Self::Reg, index: Self::Reg) -> Self::Reg {
@@ -278,17 +305,17 @@ impl Isa for Portable {
     #[inline(always)]
     fn widen(self, a: [f32; 16]) -> [[f64; 8]; 2] {
         let mut r = [[0.0; 8]; 2];
-        for i in 0..16 {
-            r[i / 8][i % 8] = f64::from(a[i]);
-        }
+        each!(16, I => {
+            r[I / 8][I % 8] = f64::from(a[I]);
+        });
         r
     }
     #[inline(always)]
     fn narrow(self, a: [[f64; 8]; 2]) -> [f32; 16] {
         let mut r = [0.0; 16];
-        for i in 0..16 {
-            r[i] = a[i / 8][i % 8] as f32;
-        }
+        each!(16, I => {
+            r[I] = a[I / 8][I % 8] as f32;
+        });
         r
     }
     #[inline(always)]
@@ -296,17 +323,17 @@ impl Isa for Portable {
         // SAFETY: the caller says so.
         let bits = unsafe { p.cast::<[u16; 16]>().read_unaligned() };
         let mut r = [0.0; 16];
-        for i in 0..16 {
-            r[i] = half::f16::from_bits(bits[i]).to_f32();
-        }
+        each!(16, I => {
+            r[I] = half::f16::from_bits(bits[I]).to_f32();
+        });
         r
     }
     #[inline(always)]
     unsafe fn store_f16(self, r: [f32; 16], p: *mut u16) {
         let mut bits = [0; 16];
-        for i in 0..16 {
-            bits[i] = half::f16::from_f32(r[i]).to_bits();
-        }
+        each!(16, I => {
+            bits[I] = half::f16::from_f32(r[I]).to_bits();
+        });
         // SAFETY: the caller says so.
         unsafe { p.cast::<[u16; 16]>().write_unaligned(bits) }
     }
@@ -315,17 +342,17 @@ impl Isa for Portable {
         // SAFETY: the caller says so.
         let bits = unsafe { p.cast::<[u16; 16]>().read_unaligned() };
         let mut r = [0.0; 16];
-        for i in 0..16 {
-            r[i] = f32::from_bits(u32::from(bits[i]) << 16);
-        }
+        each!(16, I => {
+            r[I] = f32::from_bits(u32::from(bits[I]) << 16);
+        });
         r
     }
     #[inline(always)]
     unsafe fn store_bf16(self, r: [f32; 16], p: *mut u16) {
         let mut bits = [0; 16];
-        for i in 0..16 {
-            bits[i] = half::bf16::from_f32(r[i]).to_bits();
-        }
+        each!(16, I => {
+            bits[I] = half::bf16::from_f32(r[I]).to_bits();
+        });
         // SAFETY: the caller says so.
         unsafe { p.cast::<[u16; 16]>().write_unaligned(bits) }
     }
