@@ -232,10 +232,23 @@ impl<'a, T: Stored, O: RowOp> Call<'a, T, O> {
         })
     }
 
+    /// What refining a row in float64 takes of the scratch.
+    const REFINE_BYTES: usize = if O::REFINED { REFINE_BYTES } else { 0 };
+
     #[inline]
     unsafe fn run(&self, control: &dyn Control) -> Result<(), Error> {
         let Plan { rows, n, .. } = *self.plan;
         if rows == 0 || n == 0 && O::FROM != From::Nothing {
+            return Ok(());
+        }
+        if rows::is_tiny::<T, O>(self.level.level(), self.plan) {
+            let scratch = Scratch::take(self.rows_scratch(1) + Self::REFINE_BYTES)?;
+            self.level.dispatch(rows::Batches::<T, O, true> {
+                call: self,
+                size: 1,
+                units: 0..1,
+                scratch: scratch.ptr.cast(),
+            });
             return Ok(());
         }
         let regime = self.regime();
@@ -305,8 +318,8 @@ impl<'a, T: Stored, O: RowOp> Call<'a, T, O> {
     {
         let level = self.level;
         let threads = parallel::threads_for(units.saturating_mul(elements_per_unit))?.min(units.max(1));
-        // For refining a row in float64, and to keep threads off one another's lines.
-        let scratch_bytes = (scratch_bytes + if O::REFINED { REFINE_BYTES } else { 0 }).next_multiple_of(128);
+        // (To keep threads off one another's lines.)
+        let scratch_bytes = (scratch_bytes + Self::REFINE_BYTES).next_multiple_of(128);
         let scratch = Scratch::take(scratch_bytes * threads)?;
         if parallel::is_one_piece(units, elements_per_unit, threads) {
             // (As `split` would, some eighty instructions later.)
@@ -375,7 +388,7 @@ unsafe impl<T: Sync, O: Sync> Sync for Shared<'_, '_, T, O> {}
 
 /// Some units of a call, by the regime of its rows.
 enum Task<'a, 'b, T, O> {
-    Rows(rows::Batches<'a, 'b, T, O>),
+    Rows(rows::Batches<'a, 'b, T, O, false>),
     Panels(panels::ShortRows<'a, 'b, T, O>),
     Columns(panels::Tiles<'a, 'b, T, O>),
 }

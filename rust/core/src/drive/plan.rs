@@ -75,6 +75,22 @@ pub(crate) struct Plan<'a> {
     pub(crate) n: usize,
 }
 
+/// Whether neighbours along axis `d` are as far apart as C order has them: so many elements, of the inputs and (if it is not
+/// 0) of the result. Not if there are none.
+#[inline(always)]
+fn is_in_order(problem: &Problem<'_>, d: usize, [inputs, out]: [usize; 2]) -> bool {
+    let has = |a: &Array<'_>, count: usize| a.strides[d] == a.dtype.size().wrapping_mul(count) as isize;
+    match problem.shape[d] {
+        0 => false,
+        1 => true,
+        _ => {
+            has(&problem.x, inputs)
+                && (out == 0 || has(&problem.out, out))
+                && problem.second.as_ref().is_none_or(|array| has(array, inputs))
+        }
+    }
+}
+
 /// Axes of a plan. Two are kept in place: nearly all calls have no more, and asking for memory takes a thirtieth of a
 /// small one.
 #[derive(Debug)]
@@ -126,41 +142,31 @@ impl<'a> Plan<'a> {
     #[inline(always)]
     fn sort_plain(&mut self) -> bool {
         let (problem, reduces) = (self.problem, self.reduces);
-        let Some(kept) = problem.reduced.iter().position(|&reduced| reduced) else {
-            return false;
-        };
-        let one = matches!(problem.temperature, Temperature::One(_));
-        if !one || problem.mask.is_some() || problem.reduced[kept..].contains(&false) {
+        if !matches!(problem.temperature, Temperature::One(_)) || problem.mask.is_some() {
             return false;
         }
-        // How many elements the axes from `first` to `end` have, if `inner` of them come with each of the last; none for no
-        // elements, or where neighbours are apart.
-        let elements = |first: usize, end: usize, [inner, inner_out]: [usize; 2]| {
-            let mut count = 1_usize;
-            for d in (first..end).rev() {
-                let len = problem.shape[d];
-                if len != 1 {
-                    let has = |a: &Array<'_>, inner: usize| {
-                        a.strides[d] == a.dtype.size().wrapping_mul(inner).wrapping_mul(count) as isize
-                    };
-                    let all = has(&problem.x, inner)
-                        && (inner_out == 0 || has(&problem.out, inner_out))
-                        && problem.second.as_ref().is_none_or(|array| has(array, inner));
-                    if len == 0 || !all {
-                        return None;
-                    }
-                    count = count.saturating_mul(len);
-                }
+        let mut d = problem.shape.len();
+        let mut n = 1_usize;
+        while d > 0 && problem.reduced[d - 1] {
+            d -= 1;
+            if !is_in_order(problem, d, [n, if reduces { 0 } else { n }]) {
+                return false;
             }
-            Some(count)
-        };
-        let Some(n) = elements(kept, problem.shape.len(), [1, usize::from(!reduces)]) else {
+            n = n.saturating_mul(problem.shape[d]);
+        }
+        if d == problem.shape.len() {
             return false;
-        };
+        }
         let of_out = if reduces { 1 } else { n };
-        let Some(rows) = elements(0, kept, [n, of_out]) else {
-            return false;
-        };
+        let mut rows = 1_usize;
+        while d > 0 {
+            d -= 1;
+            let before = [n.wrapping_mul(rows), of_out.wrapping_mul(rows)];
+            if problem.reduced[d] || !is_in_order(problem, d, before) {
+                return false;
+            }
+            rows = rows.saturating_mul(problem.shape[d]);
+        }
         let Axes::Few(axes, len) = &mut self.axes else {
             return false;
         };

@@ -133,27 +133,35 @@ impl<T: Stored> Access<T> for Batch<'_, T> {
 
 /// All rows of `units`, which are batches of `size` rows (at most `LANES`). The problem is valid; `scratch` holds what
 /// [`Call::rows_scratch`] says for this many rows, and a block of float64.
-pub(super) struct Batches<'a, 'b, T, O> {
+///
+/// If `TINY`, there is but one row, of at most a vector: the compiler leaves out what is for more.
+pub(super) struct Batches<'a, 'b, T, O, const TINY: bool> {
     pub(super) call: &'b Call<'a, T, O>,
     pub(super) size: usize,
     pub(super) units: Range<usize>,
     pub(super) scratch: *mut T,
 }
 
-impl<T: Stored, O: RowOp> Kernel<T> for Batches<'_, '_, T, O> {
+impl<T: Stored, O: RowOp, const TINY: bool> Kernel<T> for Batches<'_, '_, T, O, TINY> {
     type Out = ();
     type Home = O;
     #[inline(always)]
     fn run<S: Isa + Simd<T>>(self, s: S) {
         // SAFETY: see the struct.
-        unsafe { batches(s, self.call, self.size, self.units, self.scratch) };
+        unsafe {
+            if !TINY {
+                batches::<S, T, O, false>(s, self.call, self.size, self.units, self.scratch);
+            } else if is_tiny::<T, O>(S::LEVEL, self.call.plan) {
+                batches::<S, T, O, true>(s, self.call, 1, 0..1, self.scratch);
+            }
+        }
         self.call.fence(s);
     }
 }
 
 /// See [`Batches`].
 #[inline(always)]
-unsafe fn batches<S: Isa + Simd<T>, T: Stored, O: RowOp>(
+unsafe fn batches<S: Isa + Simd<T>, T: Stored, O: RowOp, const TINY: bool>(
     s: S,
     call: &Call<'_, T, O>,
     size: usize,
@@ -161,13 +169,13 @@ unsafe fn batches<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     scratch: *mut T,
 ) {
     let plan = call.plan;
-    let end = plan.rows.min(units.end * size);
+    let end = if TINY { 1 } else { plan.rows.min(units.end * size) };
     // The next batch is fetched into the cache, and the places of its results, amid the first sums: with exponentials they
     // take longest, and of more at once than the processor keeps in mind it would wait for some. (A saved result is hardly
     // computed with: what lies in a cache comes as fast without, and the fetching costs a fifth.)
     let fetches = O::SCORES || (call.far && plan.n <= saved_ahead_bytes::<O>(call.level.level()) / size_of::<T>());
     let mut ahead = None;
-    if fetches && !call.near {
+    if !TINY && fetches && !call.near {
         let step = plan.row(size).minus(plan.row(0));
         let short = plan.n <= ahead_bytes::<O>(call.level.level()) / size_of::<T>();
         ahead = Some(Place {
@@ -184,19 +192,20 @@ unsafe fn batches<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     let mut batch = Batch::new::<O>(plan);
     // (What an earlier batch left in the lanes beyond a smaller last one, no one looks at.)
     let mut folded = Folded::new();
-    folded.clear(size.min(plan.rows), which_sums::<O>());
+    folded.clear(if TINY { 1 } else { size.min(plan.rows) }, which_sums::<O>());
     // SAFETY: rows of the problem, or of the scratch.
     unsafe {
         let mut start = units.start * size;
         while start < end {
-            open(s, call, start..end.min(start + size), scratch, &mut batch);
+            let rows = if TINY { 0..1 } else { start..end.min(start + size) };
+            open::<S, T, O, TINY>(s, call, rows, scratch, &mut batch);
             start += size;
             let known = if O::SCORES {
-                sums(s, call, &mut batch, &mut folded, ahead)
+                sums::<S, T, O, TINY>(s, call, &mut batch, &mut folded, ahead)
             } else {
                 saved_sums(s, call, &mut batch, &mut folded, ahead)
             };
-            finish(s, call, &batch, &known, scratch);
+            finish::<S, T, O, TINY>(s, call, &batch, &known, scratch);
         }
     }
 }
@@ -280,9 +289,29 @@ impl<'a, T: Stored> Batch<'a, T> {
     }
 }
 
+/// Whether there is but one row, of a vector at most, of an op that has a way of its own for it. (Only the functions of
+/// scores alone, where vectors are registers: they are what is called on ten numbers, and each way is code.)
+#[inline(always)]
+pub(super) fn is_tiny<T: Float, O: RowOp>(level: Level, plan: &Plan<'_>) -> bool {
+    O::SCORES && !O::SECOND && !matches!(level, Level::Portable) && plan.rows == 1 && (1..=T::LANES).contains(&plan.n)
+}
+
+/// `n`, of which the compiler is told that it fits a vector if `TINY`.
+///
+/// # Safety
+/// It does.
+#[inline(always)]
+unsafe fn length<T: Float, const TINY: bool>(n: usize) -> usize {
+    if TINY {
+        // SAFETY: the caller's promise.
+        unsafe { std::hint::assert_unchecked(0 < n && n <= T::LANES) };
+    }
+    n
+}
+
 /// Finds rows, and their maxima.
 #[inline(always)]
-unsafe fn open<S: Isa + Simd<T>, T: Stored, O: RowOp>(
+unsafe fn open<S: Isa + Simd<T>, T: Stored, O: RowOp, const TINY: bool>(
     s: S,
     call: &Call<'_, T, O>,
     rows: Range<usize>,
@@ -290,7 +319,8 @@ unsafe fn open<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     batch: &mut Batch<'_, T>,
 ) {
     let plan = call.plan;
-    let n = plan.n;
+    // SAFETY: the caller's promise.
+    let n = unsafe { length::<T, TINY>(plan.n) };
     batch.start = rows.start;
     batch.count = rows.len();
     batch.skipped = 0;
@@ -366,14 +396,16 @@ pub(super) fn second_of<'a>(plan: &Plan<'a>) -> &'a Array<'a> {
 
 /// Sums exponentials (and stores them, if `finish` wants them), and finds what the results need.
 #[inline(always)]
-unsafe fn sums<S: Isa + Simd<T>, T: Stored, O: RowOp>(
+unsafe fn sums<S: Isa + Simd<T>, T: Stored, O: RowOp, const TINY: bool>(
     s: S,
     call: &Call<'_, T, O>,
     batch: &mut Batch<'_, T>,
     folded: &mut Folded<T>,
     ahead: Option<Place>,
 ) -> Known<S, T> {
-    let (n, count) = (batch.plan.n, batch.count);
+    // SAFETY: the caller's promise.
+    let n = unsafe { length::<T, TINY>(batch.plan.n) };
+    let count = if TINY { 1 } else { batch.count };
     let mut ties = Lanes([<T as Float>::ONE; 16]);
     // SAFETY: rows of the batch.
     unsafe {
@@ -488,14 +520,16 @@ unsafe fn saved_sums<S: Isa + Simd<T>, T: Stored, O: RowOp>(
 
 /// Writes the results.
 #[inline(always)]
-unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp>(
+unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp, const TINY: bool>(
     s: S,
     call: &Call<'_, T, O>,
     batch: &Batch<'_, T>,
     known: &Known<S, T>,
     scratch: *mut T,
 ) {
-    let (n, count) = (batch.plan.n, batch.count);
+    // SAFETY: the caller's promise.
+    let n = unsafe { length::<T, TINY>(batch.plan.n) };
+    let count = if TINY { 1 } else { batch.count };
     // SAFETY: rows of the batch.
     unsafe {
         if O::FROM == From::Nothing {
@@ -589,11 +623,11 @@ pub(super) unsafe fn probabilities<S: Isa + Simd<T>, T: Stored>(
     let mut batch = Batch::new::<Probabilities>(call.plan);
     // SAFETY: the caller's promise.
     unsafe {
-        open(s, call, r..r + 1, scratch, &mut batch);
+        open::<S, T, _, false>(s, call, r..r + 1, scratch, &mut batch);
         let peak = along::find(s, batch.row(0).x, n, batch.maxima.0[0]);
         let mut folded = Folded::new();
         folded.clear(1, which_sums::<Probabilities>());
-        let known = sums(s, call, &mut batch, &mut folded, None);
+        let known = sums::<S, T, _, false>(s, call, &mut batch, &mut folded, None);
         if known.is_nan(0) {
             return None;
         }

@@ -216,7 +216,7 @@ impl<S: Simd<T>, T: Float> Exp<S, T> {
         exp
     }
 
-    /// For a maximum of zero, but for what [`AtMaxima`] computes.
+    /// What does not depend on the maxima: the rest, which [`AtMaxima`] computes, is zero.
     #[inline(always)]
     fn unshifted(s: S, constants: &[Vector<S, T>; CONSTANTS]) -> Self {
         let zero = Vector::zero(s);
