@@ -22,7 +22,7 @@ const KERNELS: &[&str] = &[
     "dispatch_unchecked::Compiled>::compiled",
     "dispatch_apart::Compiled>::apart",
 ];
-/// So many of each level have a loop of packed multiply-adds: for each type and op rows, panels, and the passes over a long
+/// So many of each level at least have a loop of packed multiply-adds: for each type and op rows, panels, and the passes over a long
 /// row (but where there is nothing to multiply), and the Jacobians.
 const WITH_LOOPS: usize = 89;
 
@@ -322,9 +322,9 @@ fn kernels_are_compiled_for_their_level_in_one_piece() {
             own.len()
         );
         // Nothing found is nothing checked.
-        if with_loops != WITH_LOOPS {
+        if with_loops < WITH_LOOPS {
             problems.push(format!(
-                "{level}: {with_loops} kernels (functions named {}) with a loop of packed multiply-adds, and not {WITH_LOOPS}. \
+                "{level}: {with_loops} kernels (functions named {}) with a loop of packed multiply-adds, and not {WITH_LOOPS} or more. \
                  Symbols are needed, and an opt-level of 2 or more",
                 KERNELS.join(" or ")
             ));
