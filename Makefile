@@ -32,6 +32,7 @@ LOCKED := $(if $(CI),--locked)
 sum = $(shell find $(1) -type f ! -name '*.pyc' ! -name '*.so' -exec cksum {} + 2>/dev/null | LC_ALL=C sort | cksum | tr ' ' -)
 GROUPS_SUM := $(call sum,pyproject.toml)
 SOURCES_SUM := $(call sum,Cargo.toml Cargo.lock pyproject.toml README.md LICENSE-MIT LICENSE-APACHE python rust)
+WHEEL := .venv/stamps/wheel-$(SOURCES_SUM)
 PACKAGE := .venv/stamps/package-$(SOURCES_SUM)
 group = .venv/stamps/group-$(1)-$(GROUPS_SUM)
 DASHBOARD := .venv/stamps/dashboard-$(GROUPS_SUM)
@@ -46,15 +47,13 @@ PINNED := $(if $(shell command -v taskset),taskset -c $(shell taskset -cp $$$$ |
 help: ## list the verbs
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1|/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-26s %s\n", $$1, $$2 }'
 
-# The core is built on all CPUs while pip fetches what the jobs need.
-demo: .venv/home | rust ## build, classify 1500 real files (ARGS="FOLDER --top 3" for others), train a classifier (TRAIN="--newton")
-	@[ -e $(PACKAGE) ] || echo '==> building the core in release mode (the first time some minutes)'
-	@[ -e $(PACKAGE) ] || cargo build --quiet --release $(LOCKED) -p softmax-core & core=$$!; \
-		$(MAKE) --no-print-directory $(call group,demo) && $(MAKE) --no-print-directory $(call group,build); \
-		groups=$$?; wait $$core && exit $$groups
+# The wheel is built on all CPUs while pip fetches what the jobs need.
+demo: $(call group,build) | rust ## build, classify 600 real files (ARGS="FOLDER --top 3" for others), train a classifier (TRAIN="--newton")
+	@$(MAKE) --no-print-directory $(WHEEL) & wheel=$$!; \
+		$(MAKE) --no-print-directory $(call group,demo); group=$$?; wait $$wheel && exit $$group
 	@$(MAKE) --no-print-directory $(PACKAGE)
 	@echo '==> job 1 of 2: what kind of file is it? The softmax of a real network, over real files'
-	$(PY) examples/classify_files.py $(or $(ARGS),--limit 1500)
+	$(PY) examples/classify_files.py $(or $(ARGS),--limit 600)
 	@echo '==> job 2 of 2: which digit is it? Cross entropy and its gradient, to train on real images'
 	$(PY) examples/train_digits.py $(TRAIN)
 
@@ -174,11 +173,15 @@ clean: ## remove all that make made, .venv included
 rust:
 	@command -v cargo >/dev/null || { echo >&2 'error: cargo is not on PATH. A Rust toolchain (see rust-version in Cargo.toml) must be installed.'; exit 1; }
 
-$(PACKAGE): $(call group,build) | rust
+$(WHEEL): $(call group,build) | rust
 	@echo '==> building softmax-rs in release mode (the first time some minutes)'
-	@rm -rf .venv/wheel .venv/stamps/package-*
+	@rm -rf .venv/wheel .venv/stamps/wheel-*
 	$(PY) -m maturin build --release $(LOCKED) --interpreter $(PY) --out .venv/wheel
+	@touch $@
+
+$(PACKAGE): $(WHEEL)
 	@echo '==> installing it into .venv'
+	@rm -f .venv/stamps/package-*
 	@$(PY) -m pip uninstall -qq -y softmax-rs 2>/dev/null
 	@$(PY) -m pip install -q .venv/wheel/softmax_rs-*.whl
 	@touch $@
