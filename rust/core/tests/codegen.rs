@@ -18,13 +18,15 @@ use common::{DTYPES, OPS, encode, report};
 use softmax_core::simd::Level;
 
 /// The functions that carry `#[target_feature]`.
-const KERNELS: &[&str] = &[
-    "dispatch_unchecked::Compiled>::compiled",
-    "dispatch_apart::Compiled>::apart",
-];
-/// So many of each level at least have a loop of packed multiply-adds: for each type and op rows, panels, and the passes over a long
-/// row (but where there is nothing to multiply), and the Jacobians.
-const WITH_LOOPS: usize = 89;
+const KERNELS: &[&str] = &[ENTERED, APART];
+const ENTERED: &str = "dispatch_unchecked::Compiled>::compiled";
+const APART: &str = "dispatch_apart::Compiled>::apart";
+/// So many of those of each level have a loop of packed multiply-adds: for each type and op rows and panels, but where there is
+/// nothing to multiply ...
+const APART_WITH_LOOPS: usize = 55;
+/// ... and, of what is entered, the passes over long rows and the Jacobians; and it may be what is for a single row of one
+/// vector, where a compiler does not see that a loop ends.
+const ENTERED_WITH_LOOPS: usize = 34;
 
 /// What a hot loop may call: it is never reached, or never returns.
 const NEVER_RETURN: &[&str] = &[
@@ -301,11 +303,15 @@ fn kernels_are_compiled_for_their_level_in_one_piece() {
     let mut elsewhere = BTreeMap::new();
     for (level, wide) in levels {
         let own: Vec<&&Function> = kernels.iter().filter(|f| f.uses("%zmm") == wide).collect();
-        let mut loops = 0;
-        let mut with_loops = 0;
+        let (mut loops, mut entered, mut apart) = (0, 0, 0);
         for function in &own {
             let hot = function.hot_loops();
-            with_loops += usize::from(!hot.is_empty());
+            let count = if function.name.contains(APART) {
+                &mut apart
+            } else {
+                &mut entered
+            };
+            *count += usize::from(!hot.is_empty());
             loops += hot.len();
             for i in 0..function.code.len() {
                 let Some(callee) = program.callee(function, i) else {
@@ -318,15 +324,14 @@ fn kernels_are_compiled_for_their_level_in_one_piece() {
         }
         let _ = writeln!(
             text,
-            "{level}: {} kernels, {with_loops} with {loops} loops of packed multiply-adds",
+            "{level}: {} kernels; {loops} loops with packed multiply-adds, in {apart} apart and in {entered} that are entered",
             own.len()
         );
         // Nothing found is nothing checked.
-        if with_loops < WITH_LOOPS {
+        if apart != APART_WITH_LOOPS || entered < ENTERED_WITH_LOOPS {
             problems.push(format!(
-                "{level}: {with_loops} kernels (functions named {}) with a loop of packed multiply-adds, and not {WITH_LOOPS} or more. \
-                 Symbols are needed, and an opt-level of 2 or more",
-                KERNELS.join(" or ")
+                "{level}: kernels with a loop of packed multiply-adds: {apart} functions named {APART} and not {APART_WITH_LOOPS}, or \
+                 {entered} named {ENTERED} and less than {ENTERED_WITH_LOOPS}. Symbols are needed, and an opt-level of 2 or more"
             ));
         }
     }

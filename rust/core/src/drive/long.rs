@@ -315,13 +315,12 @@ unsafe fn row<T: Stored, O: RowOp>(call: &Call<'_, T, O>, place: Place, control:
             SPAN * BLOCK,
             scratch::<T, O>(),
             control,
-            |call, units, scratch| {
-                Results(Spans {
-                    call,
-                    long,
-                    units,
-                    scratch,
-                })
+            |call, units, scratch| Spans {
+                call,
+                long,
+                units,
+                scratch,
+                pass: Results,
             },
         )
     }
@@ -473,13 +472,12 @@ unsafe fn peak_all<T: Stored, O: RowOp>(
                 SPAN * BLOCK,
                 scratch::<T, O>(),
                 control,
-                |call, units, scratch| {
-                    Peaks(Spans {
-                        call,
-                        long: shared,
-                        units,
-                        scratch,
-                    })
+                |call, units, scratch| Spans {
+                    call,
+                    long: shared,
+                    units,
+                    scratch,
+                    pass: Peaks,
                 },
             )?;
         }
@@ -502,62 +500,59 @@ fn join<T: Float>(some: Option<Peak<T>>, others: Option<Peak<T>>) -> Option<Peak
     Some(if others.max > some.max { others } else { some })
 }
 
-/// Some spans of a long row. The problem is valid; `scratch` holds what [`scratch`] says; no one else has these spans.
-struct Spans<'a, 'b, T, O> {
+/// Some spans of a long row, for one of the passes. The problem is valid; `scratch` holds what [`scratch`] says; no one
+/// else has these spans.
+struct Spans<'a, 'b, T, O, P> {
     call: &'b Call<'a, T, O>,
     long: &'b Long<T>,
     units: Range<usize>,
     scratch: *mut T,
+    pass: P,
 }
 
-/// The peaks of spans.
-struct Peaks<'a, 'b, T, O>(Spans<'a, 'b, T, O>);
+/// A pass over the spans of a long row.
+trait Pass<T: Stored, O: RowOp> {
+    /// One span.
+    ///
+    /// # Safety
+    /// See [`Spans`].
+    unsafe fn span<S: Isa + Simd<T>>(&self, s: S, call: &Call<'_, T, O>, long: &Long<T>, span: usize, scratch: *mut T);
+}
 
-impl<T: Stored, O: RowOp> Kernel<T> for Peaks<'_, '_, T, O> {
+impl<T: Stored, O: RowOp, P: Pass<T, O>> Kernel<T> for Spans<'_, '_, T, O, P> {
     type Out = ();
     type Home = O;
     #[inline(always)]
     fn run<S: Isa + Simd<T>>(self, s: S) {
-        let Spans {
-            call,
-            long,
-            units,
-            scratch,
-        } = self.0;
-        for unit in units {
-            // SAFETY: see `Spans`.
-            unsafe { peak_of(s, call, long, unit, scratch) };
+        for unit in self.units {
+            // SAFETY: see the struct.
+            unsafe { self.pass.span(s, self.call, self.long, unit, self.scratch) };
         }
-        call.fence(s);
+        self.call.fence(s);
     }
 }
 
-/// Where the maximum of one span is.
-///
-/// # Safety
-/// The problem is valid; `scratch` holds a block; no one else has this span.
-#[inline(always)]
-unsafe fn peak_of<S: Isa + Simd<T>, T: Stored, O: RowOp>(
-    s: S,
-    call: &Call<'_, T, O>,
-    long: &Long<T>,
-    span: usize,
-    scratch: *mut T,
-) {
-    let mut all = None;
-    let elements = long.span(span, call.plan.n);
-    for start in elements.clone().step_by(BLOCK) {
-        let len = BLOCK.min(elements.end - start);
-        // SAFETY: the caller's promise.
-        unsafe {
-            let x = block(s, call, long, start, len, scratch);
-            let max = along::max(s, x, len);
-            let position = start + along::find(s, x, len, max);
-            all = join(all, Some(Peak { max, position }));
+/// Finds where the maximum of a span is.
+struct Peaks;
+
+impl<T: Stored, O: RowOp> Pass<T, O> for Peaks {
+    #[inline(always)]
+    unsafe fn span<S: Isa + Simd<T>>(&self, s: S, call: &Call<'_, T, O>, long: &Long<T>, span: usize, scratch: *mut T) {
+        let mut all = None;
+        let elements = long.span(span, call.plan.n);
+        for start in elements.clone().step_by(BLOCK) {
+            let len = BLOCK.min(elements.end - start);
+            // SAFETY: the caller's promise.
+            unsafe {
+                let x = block(s, call, long, start, len, scratch);
+                let max = along::max(s, x, len);
+                let position = start + along::find(s, x, len, max);
+                all = join(all, Some(Peak { max, position }));
+            }
         }
+        // SAFETY: no one else has this span.
+        unsafe { *long.peaks[span].get() = all };
     }
-    // SAFETY: no one else has this span.
-    unsafe { *long.peaks[span].get() = all };
 }
 
 /// The state of the whole row, span after span.
@@ -583,13 +578,12 @@ unsafe fn measure_all<T: Stored, O: RowOp>(
                 SPAN * BLOCK,
                 scratch::<T, O>(),
                 control,
-                |call, units, scratch| {
-                    Measures(Spans {
-                        call,
-                        long: shared,
-                        units,
-                        scratch,
-                    })
+                |call, units, scratch| Spans {
+                    call,
+                    long: shared,
+                    units,
+                    scratch,
+                    pass: Measures,
                 },
             )?;
         }
@@ -664,99 +658,72 @@ unsafe fn second_block<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     scratch
 }
 
-/// The states of spans.
-struct Measures<'a, 'b, T, O>(Spans<'a, 'b, T, O>);
+/// Finds the state of a span.
+struct Measures;
 
-impl<T: Stored, O: RowOp> Kernel<T> for Measures<'_, '_, T, O> {
-    type Out = ();
-    type Home = O;
+impl<T: Stored, O: RowOp> Pass<T, O> for Measures {
     #[inline(always)]
-    fn run<S: Isa + Simd<T>>(self, s: S) {
-        let Spans {
-            call,
-            long,
-            units,
-            scratch,
-        } = self.0;
-        for unit in units {
-            // SAFETY: see `Spans`.
-            unsafe { measure(s, call, long, unit, scratch) };
-        }
-        call.fence(s);
-    }
-}
-
-/// The state of one span.
-///
-/// # Safety
-/// The problem is valid; `scratch` holds two blocks; no one else has this span.
-#[inline(always)]
-unsafe fn measure<S: Isa + Simd<T>, T: Stored, O: RowOp>(
-    s: S,
-    call: &Call<'_, T, O>,
-    long: &Long<T>,
-    span: usize,
-    scratch: *mut T,
-) {
-    let mut state = State::EMPTY;
-    let elements = long.span(span, call.plan.n);
-    let f = Sums {
-        op: call.op,
-        picked: Vector::splat(s, long.picked),
-    };
-    for start in elements.clone().step_by(BLOCK) {
-        let len = BLOCK.min(elements.end - start);
-        // SAFETY: the caller's promise.
-        unsafe {
-            let x = block(s, call, long, start, len, scratch);
-            let b = second_block(s, call, long, start, len, scratch.add(BLOCK));
-            // Where the maximum is looked for first, that has to find the block in the cache. Else there is no such hurry, and
-            // what is fetched too early is gone again.
-            let ahead = if O::SCORES { len } else { BLOCK / 4 };
-            let from = Source {
-                x,
-                b,
-                ahead: Some(Ahead {
-                    x: x.wrapping_add(ahead),
-                    b: b.wrapping_add(ahead),
-                    y: std::ptr::null(),
-                }),
-            };
-            let found = if O::SCORES {
-                let m = match long.known {
-                    Some(known) => known.pivot,
-                    None => along::max(s, x, len),
+    unsafe fn span<S: Isa + Simd<T>>(&self, s: S, call: &Call<'_, T, O>, long: &Long<T>, span: usize, scratch: *mut T) {
+        let mut state = State::EMPTY;
+        let elements = long.span(span, call.plan.n);
+        let f = Sums {
+            op: call.op,
+            picked: Vector::splat(s, long.picked),
+        };
+        for start in elements.clone().step_by(BLOCK) {
+            let len = BLOCK.min(elements.end - start);
+            // SAFETY: the caller's promise.
+            unsafe {
+                let x = block(s, call, long, start, len, scratch);
+                let b = second_block(s, call, long, start, len, scratch.add(BLOCK));
+                // Where the maximum is looked for first, that has to find the block in the cache. Else there is no such hurry, and
+                // what is fetched too early is gone again.
+                let ahead = if O::SCORES { len } else { BLOCK / 4 };
+                let from = Source {
+                    x,
+                    b,
+                    ahead: Some(Ahead {
+                        x: x.wrapping_add(ahead),
+                        b: b.wrapping_add(ahead),
+                        y: std::ptr::null(),
+                    }),
                 };
-                match Kind::of(m, &long.base, long.moved_temperature) {
-                    Kind::Near => sum_block(s, &long.base, m, f, from, len),
-                    Kind::Far(_) => State {
-                        max: m.to_f64(),
-                        ties: 1.0,
-                        far: true,
+                let found = if O::SCORES {
+                    let m = match long.known {
+                        Some(known) => known.pivot,
+                        None => along::max(s, x, len),
+                    };
+                    match Kind::of(m, &long.base, long.moved_temperature) {
+                        Kind::Near => sum_block(s, &long.base, m, f, from, len),
+                        Kind::Far(_) => State {
+                            max: m.to_f64(),
+                            ties: 1.0,
+                            far: true,
+                            ..State::EMPTY
+                        },
+                        Kind::Special => State {
+                            max: if has_nan(x, len) { f64::NAN } else { m.to_f64() },
+                            ties: 1.0,
+                            ..State::EMPTY
+                        },
+                    }
+                } else {
+                    let m = long.known.map_or(T::from_f64(f64::INFINITY), |known| known.pivot);
+                    let (sum, largest) = along::sum(s, Vector::splat(s, m), f, from, len);
+                    State {
+                        max: 0.0,
+                        largest: largest.to_f64(),
+                        peak: [T::KAPPA * pow2(O::DEPTH.bias::<T>()), 0.0],
+                        sums: fold_sums::<S, T, O>(&sum),
                         ..State::EMPTY
-                    },
-                    Kind::Special => State {
-                        max: if has_nan(x, len) { f64::NAN } else { m.to_f64() },
-                        ties: 1.0,
-                        ..State::EMPTY
-                    },
-                }
-            } else {
-                let m = long.known.map_or(T::from_f64(f64::INFINITY), |known| known.pivot);
-                let (sum, largest) = along::sum(s, Vector::splat(s, m), f, from, len);
-                State {
-                    max: 0.0,
-                    largest: largest.to_f64(),
-                    peak: [T::KAPPA * pow2(O::DEPTH.bias::<T>()), 0.0],
-                    sums: fold_sums::<S, T, O>(&sum),
-                    ..State::EMPTY
-                }
-            };
-            state = state.merge::<T>(found);
+                    }
+                };
+                state = state.merge::<T>(found);
+            }
         }
+        // SAFETY: no one else has this span.
+        unsafe { *long.states[span].get() = state };
     }
-    // SAFETY: no one else has this span.
-    unsafe { *long.states[span].get() = state };
 }
 
 /// The state of one block with its maximum, or a larger one.
@@ -818,113 +785,86 @@ fn fold<S: Isa, T: Float>(folded: [Vector<S, f64>; 2]) -> [f64; 2] {
     lanes[0]
 }
 
-/// The results of spans.
-struct Results<'a, 'b, T, O>(Spans<'a, 'b, T, O>);
+/// Writes the results of a span; for a reduction, the result.
+struct Results;
 
-impl<T: Stored, O: RowOp> Kernel<T> for Results<'_, '_, T, O> {
-    type Out = ();
-    type Home = O;
+impl<T: Stored, O: RowOp> Pass<T, O> for Results {
     #[inline(always)]
-    fn run<S: Isa + Simd<T>>(self, s: S) {
-        let Spans {
-            call,
-            long,
-            units,
-            scratch,
-        } = self.0;
-        for unit in units {
-            // SAFETY: see `Spans`.
-            unsafe { finish(s, call, long, unit, scratch) };
+    unsafe fn span<S: Isa + Simd<T>>(&self, s: S, call: &Call<'_, T, O>, long: &Long<T>, span: usize, scratch: *mut T) {
+        let mut params = [Vector::zero(s); 6];
+        for k in 0..O::PARAMS {
+            params[k] = Vector::splat(s, long.params[k]);
         }
-        call.fence(s);
-    }
-}
-
-/// Writes the results of one span; for a reduction, the result.
-///
-/// # Safety
-/// The problem is valid; `scratch` holds three blocks and a block of float64; no one else has this span.
-#[inline(always)]
-unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp>(
-    s: S,
-    call: &Call<'_, T, O>,
-    long: &Long<T>,
-    span: usize,
-    scratch: *mut T,
-) {
-    let mut params = [Vector::zero(s); 6];
-    for k in 0..O::PARAMS {
-        params[k] = Vector::splat(s, long.params[k]);
-    }
-    let max = long.state.max;
-    let has_results = max.is_finite() || !O::SCORES;
-    // SAFETY: the caller's promise.
-    unsafe {
-        if O::FROM == From::Nothing {
-            let value = if has_results && long.params[0].is_nan() {
-                T::NAN
-            } else if has_results {
-                long.params[0]
-            } else {
-                degenerate(call, long.place, T::from_f64(max))
-            };
-            pack::write_values(s, call.plan, long.place, 0, &mut [value]);
-            return;
-        }
-        let exp = Exp::new(s, &long.base, Vector::splat(s, long.pivot::<O>()), O::DEPTH);
-        let elements = long.span(span, call.plan.n);
-        for start in elements.clone().step_by(BLOCK) {
-            let len = BLOCK.min(elements.end - start);
-            let y = if call.out_in_place {
-                call.plan.problem.out.ptr.offset(long.place.out).cast::<T>().add(start)
-            } else {
-                scratch.add(BLOCK)
-            };
-            if long.skips {
-                fill(y, len, T::ZERO);
-            } else if has_results {
-                let x = block(s, call, long, start, len, scratch);
-                let b = second_block(s, call, long, start, len, scratch.add(2 * BLOCK));
-                let finish = Finish {
-                    op: call.op,
-                    params: &params,
-                };
-                let to = if call.streams {
-                    To::Memory(y, long.position.wrapping_sub(start))
+        let max = long.state.max;
+        let has_results = max.is_finite() || !O::SCORES;
+        // SAFETY: the caller's promise.
+        unsafe {
+            if O::FROM == From::Nothing {
+                let value = if has_results && long.params[0].is_nan() {
+                    T::NAN
+                } else if has_results {
+                    long.params[0]
                 } else {
-                    To::Cache(y)
+                    degenerate(call, long.place, T::from_f64(max))
                 };
-                // softmax_backward asks for the places of the next results. It takes 1.7 cycles an element or 2.1, from one
-                // process to the next: with this the lower figure in half of them at AVX-512 (without, in none) and in
-                // nearly all at AVX2 (without, in half). Others gain nothing or lose 2 %.
-                let mut from = Source::of(if O::FROM == From::Second { b } else { x }, b);
-                if !O::SCORES && O::FROM == From::X {
-                    from.ahead = Some(Ahead {
-                        x: std::ptr::null(),
-                        b: std::ptr::null(),
-                        y: y.wrapping_add(len),
-                    });
-                }
-                match O::FROM {
-                    From::Exp => along::map(s, ExpFinish { exp: &exp, finish }, from, to, len),
-                    _ => along::map(s, finish, from, to, len),
-                }
-                if let Some(k) = O::FIX
-                    && (start..start + len).contains(&long.position)
-                {
-                    y.add(long.position - start).write_unaligned(long.params[k]);
-                }
-                if long.octaves != 0 {
-                    scale_row(y, len, long.octaves);
-                }
-                if long.doubtful {
-                    one_nan(y, len);
-                }
-            } else {
-                fill(y, len, T::NAN);
+                pack::write_values(s, call.plan, long.place, 0, &mut [value]);
+                return;
             }
-            if !call.out_in_place {
-                pack::unpack(s, call.plan, long.place, start, len, y, T::from_f64(O::MASKED));
+            let exp = Exp::new(s, &long.base, Vector::splat(s, long.pivot::<O>()), O::DEPTH);
+            let elements = long.span(span, call.plan.n);
+            for start in elements.clone().step_by(BLOCK) {
+                let len = BLOCK.min(elements.end - start);
+                let y = if call.out_in_place {
+                    call.plan.problem.out.ptr.offset(long.place.out).cast::<T>().add(start)
+                } else {
+                    scratch.add(BLOCK)
+                };
+                if long.skips {
+                    fill(y, len, T::ZERO);
+                } else if has_results {
+                    let x = block(s, call, long, start, len, scratch);
+                    let b = second_block(s, call, long, start, len, scratch.add(2 * BLOCK));
+                    let finish = Finish {
+                        op: call.op,
+                        params: &params,
+                    };
+                    let to = if call.streams {
+                        To::Memory(y, long.position.wrapping_sub(start))
+                    } else {
+                        To::Cache(y)
+                    };
+                    // softmax_backward asks for the places of the next results. It takes 1.7 cycles an element or 2.1, from one
+                    // process to the next: with this the lower figure in half of them at AVX-512 (without, in none) and in
+                    // nearly all at AVX2 (without, in half). Others gain nothing or lose 2 %.
+                    let mut from = Source::of(if O::FROM == From::Second { b } else { x }, b);
+                    if !O::SCORES && O::FROM == From::X {
+                        from.ahead = Some(Ahead {
+                            x: std::ptr::null(),
+                            b: std::ptr::null(),
+                            y: y.wrapping_add(len),
+                        });
+                    }
+                    match O::FROM {
+                        From::Exp => along::map(s, ExpFinish { exp: &exp, finish }, from, to, len),
+                        _ => along::map(s, finish, from, to, len),
+                    }
+                    if let Some(k) = O::FIX
+                        && (start..start + len).contains(&long.position)
+                    {
+                        y.add(long.position - start).write_unaligned(long.params[k]);
+                    }
+                    if long.octaves != 0 {
+                        scale_row(y, len, long.octaves);
+                    }
+                    if long.doubtful {
+                        one_nan(y, len);
+                    }
+                } else {
+                    fill(y, len, T::NAN);
+                }
+                if !call.out_in_place {
+                    pack::unpack(s, call.plan, long.place, start, len, y, T::from_f64(O::MASKED));
+                }
             }
         }
     }

@@ -396,7 +396,7 @@ enum Task<'a, 'b, T, O> {
 impl<T: Stored, O: RowOp> Kernel<T> for Task<'_, '_, T, O> {
     type Out = ();
     type Home = O;
-    // Each in a function of its own: to optimise all as one would take the compiler a third longer.
+    // Each in a function of its own: to optimise all as one, with the passes over long rows, took the compiler a fifth longer.
     #[inline(always)]
     fn run<S: Isa + Simd<T>>(self, s: S) {
         match self {

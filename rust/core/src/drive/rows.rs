@@ -152,6 +152,7 @@ impl<T: Stored, O: RowOp, const TINY: bool> Kernel<T> for Batches<'_, '_, T, O, 
             if !TINY {
                 batches::<S, T, O, false>(s, self.call, self.size, self.units, self.scratch);
             } else if is_tiny::<T, O>(S::LEVEL, self.call.plan) {
+                // (Always so; but of what has no such way it tells the compiler.)
                 batches::<S, T, O, true>(s, self.call, 1, 0..1, self.scratch);
             }
         }
