@@ -209,17 +209,24 @@ pub(crate) struct Ahead<T> {
 }
 
 impl<T: Float> Ahead<T> {
-    /// Asks for the lines at `j`.
+    /// Asks for some lines, from that at `j` on. (One kind after the other: to ask for each line which are wanted would
+    /// take as many instructions again.)
     #[inline(always)]
-    fn prefetch<S: Isa>(&self, s: S, j: usize, second: bool) {
+    fn prefetch<S: Isa>(&self, s: S, j: usize, lines: usize, second: bool) {
         if !self.x.is_null() {
-            s.prefetch(self.x.wrapping_add(j).cast());
+            for i in 0..lines {
+                s.prefetch(self.x.wrapping_add(j + i * T::LANES).cast());
+            }
         }
         if second && !self.b.is_null() {
-            s.prefetch(self.b.wrapping_add(j).cast());
+            for i in 0..lines {
+                s.prefetch(self.b.wrapping_add(j + i * T::LANES).cast());
+            }
         }
         if !self.y.is_null() {
-            s.prefetch_write(self.y.wrapping_add(j).cast());
+            for i in 0..lines {
+                s.prefetch_write(self.y.wrapping_add(j + i * T::LANES).cast());
+            }
         }
     }
 }
@@ -236,9 +243,7 @@ impl<T: Float> Source<T> {
     #[inline(always)]
     fn prefetch<S: Isa>(&self, s: S, j: usize, second: bool) {
         if let Some(ahead) = self.ahead {
-            for i in 0..GROUP {
-                ahead.prefetch(s, j + i * T::LANES, second);
-            }
+            ahead.prefetch(s, j, GROUP, second);
         }
     }
 
@@ -248,11 +253,8 @@ impl<T: Float> Source<T> {
     #[inline(always)]
     fn prefetch_rest<S: Isa>(&self, s: S, n: usize, second: bool) {
         if let Some(ahead) = self.ahead {
-            let mut j = n - n % (GROUP * T::LANES);
-            while j < n {
-                ahead.prefetch(s, j, second);
-                j += T::LANES;
-            }
+            let rest = n % (GROUP * T::LANES);
+            ahead.prefetch(s, n - rest, rest.div_ceil(T::LANES), second);
         }
     }
 
@@ -324,9 +326,11 @@ impl<T: Float> Source<T> {
 pub(crate) enum To<T> {
     /// Into the caches.
     Cache(*mut T),
-    /// Past them, but for the vector of the element that will be written once more (`usize::MAX`: none will), which would
-    /// have to be fetched back. [`Isa::fence`] has to follow.
-    Memory(*mut T, usize),
+    /// Past them, but for the vector of the element that will be written once more, if one will, which would have to be
+    /// fetched back. [`Isa::fence`] has to follow.
+    Memory(*mut T, Option<usize>),
+    /// The same of a single vector that is a cache line.
+    Line(*mut T, Option<usize>),
 }
 
 /// Lanes on the axis.
@@ -337,6 +341,12 @@ pub(crate) mod along {
     #[inline(always)]
     fn to_line<T>(p: *const T) -> usize {
         p.addr().wrapping_neg() % 64 / size_of::<T>()
+    }
+
+    /// How many elements of its cache line are before this one.
+    #[inline(always)]
+    pub(crate) fn since_line<T>(p: *const T) -> usize {
+        p.addr() % 64 / size_of::<T>()
     }
 
     /// Where the last whole group ends that begins at `j` or a whole number of groups after it. (Told beforehand: to ask
@@ -353,33 +363,51 @@ pub(crate) mod along {
     /// `x` is valid for reading `n` elements.
     #[inline(always)]
     pub(crate) unsafe fn max<S: Isa + Simd<T>, T: Float>(s: S, x: *const T, n: usize) -> T {
-        let lanes = T::LANES;
+        let (lanes, group) = (T::LANES, GROUP * T::LANES);
         let lowest = Vector::splat(s, T::NEG_INFINITY);
-        let mut m = [lowest; GROUP];
-        let mut j = 0;
+        // (What is left over is looked at together with what was looked at before it: that takes no mask.)
         // SAFETY: every access ends at or before n.
         unsafe {
-            if S::ALIGNS && n >= 2 * GROUP * lanes {
-                // (In this order a NaN is passed over.)
-                m[0] = Vector::load(s, x).max(m[0]);
-                j = to_line(x);
+            if n < lanes {
+                return Vector::load_partial(s, x, n, T::NEG_INFINITY).max(lowest).reduce_max();
             }
-            let groups = whole_groups::<T>(j, n);
-            while j < groups {
-                for i in 0..GROUP {
-                    m[i] = Vector::load(s, x.add(j + i * lanes)).max(m[i]);
+            if n < group {
+                let mut m = Vector::load(s, x).max(lowest);
+                let mut j = lanes;
+                while j + lanes <= n {
+                    m = Vector::load(s, x.add(j)).max(m);
+                    j += lanes;
                 }
-                j += GROUP * lanes;
+                return Vector::load(s, x.add(n - lanes)).max(m).reduce_max();
             }
-            while j + lanes <= n {
-                m[0] = Vector::load(s, x.add(j)).max(m[0]);
-                j += lanes;
+            let mut m = group_max(s, x, [lowest; GROUP]);
+            let mut j = if S::ALIGNS && n >= 2 * group { to_line(x) } else { group };
+            while j + group <= n {
+                m = group_max(s, x.add(j), m);
+                j += group;
             }
             if j < n {
-                m[1] = Vector::load_partial(s, x.add(j), n - j, T::NEG_INFINITY).max(m[1]);
+                m = group_max(s, x.add(n - group), m);
             }
+            m[0].max(m[1]).max(m[2].max(m[3])).reduce_max()
         }
-        m[0].max(m[1]).max(m[2].max(m[3])).reduce_max()
+    }
+
+    /// The larger of `m` and a group of elements, lane by lane.
+    ///
+    /// # Safety
+    /// `x` is valid for reading a group.
+    #[inline(always)]
+    unsafe fn group_max<S: Simd<T>, T: Float>(
+        s: S,
+        x: *const T,
+        mut m: [Vector<S, T>; GROUP],
+    ) -> [Vector<S, T>; GROUP] {
+        for i in 0..GROUP {
+            // (In this order a NaN is passed over.) SAFETY: the caller's promise.
+            m[i] = unsafe { Vector::load(s, x.add(i * T::LANES)) }.max(m[i]);
+        }
+        m
     }
 
     /// The place of the first element that equals `m`; 0 if none does.
@@ -634,6 +662,7 @@ pub(crate) mod along {
             match to {
                 To::Cache(y) => store(s, f, from, y, n),
                 To::Memory(y, again) => stream(s, f, from, y, again, n),
+                To::Line(y, again) => map_line(s, f, from, y, again, 0),
             }
         }
     }
@@ -690,28 +719,72 @@ pub(crate) mod along {
         f: F,
         from: Source<T>,
         y: *mut T,
-        again: usize,
+        again: Option<usize>,
         n: usize,
     ) {
         let lanes = T::LANES;
-        let head = n.min(to_line(y));
-        let mut j = head;
-        // SAFETY: every access ends at or before n, and from `head` on a vector is a line.
+        let mut j = n.min(to_line(y));
+        // SAFETY: every access ends at or before n, and after the first part a vector is a line.
         unsafe {
-            let [v, b] = from.load_partial(s, 0, head, T::ZERO, F::SECOND);
-            f.apply(v, b).store_partial(y, head);
-            while j + lanes <= n {
-                let [v, b] = from.load(s, j, F::SECOND);
-                let v = f.apply(v, b);
-                if again.wrapping_sub(j) < lanes {
-                    v.store(y.add(j));
-                } else {
-                    v.stream(y.add(j));
+            if j > 0 {
+                let [v, b] = from.load_partial(s, 0, j, T::ZERO, F::SECOND);
+                f.apply(v, b).store_partial(y, j);
+            }
+            let groups = whole_groups::<T>(j, n);
+            while j < groups {
+                let mut v = [[Vector::zero(s); 2]; GROUP];
+                for i in 0..GROUP {
+                    v[i] = from.load(s, j + i * lanes, F::SECOND);
                 }
+                let results = f.apply_group(v);
+                for i in 0..GROUP {
+                    stream_line(results[i], y, again, j + i * lanes);
+                }
+                j += GROUP * lanes;
+            }
+            while j + lanes <= n {
+                map_line(s, f, from, y, again, j);
                 j += lanes;
             }
-            let [v, b] = from.load_partial(s, j, n - j, T::ZERO, F::SECOND);
-            f.apply(v, b).store_partial(y.add(j), n - j);
+            if j < n {
+                let [v, b] = from.load_partial(s, j, n - j, T::ZERO, F::SECOND);
+                f.apply(v, b).store_partial(y.add(j), n - j);
+            }
+        }
+    }
+
+    /// Maps the elements from `j` on that are a cache line of results, and streams it.
+    ///
+    /// # Safety
+    /// As for [`map`]; `y + j` is aligned as lines are.
+    #[inline(always)]
+    unsafe fn map_line<S: Isa + Simd<T>, T: Float, F: Map<S, T>>(
+        s: S,
+        f: F,
+        from: Source<T>,
+        y: *mut T,
+        again: Option<usize>,
+        j: usize,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let [v, b] = from.load(s, j, F::SECOND);
+            stream_line(f.apply(v, b), y, again, j);
+        }
+    }
+
+    /// Streams a cache line, unless an element of it will be written once more.
+    ///
+    /// # Safety
+    /// As for [`map_line`].
+    #[inline(always)]
+    unsafe fn stream_line<S: Isa + Simd<T>, T: Float>(v: Vector<S, T>, y: *mut T, again: Option<usize>, j: usize) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match again {
+                Some(again) if again.wrapping_sub(j) < T::LANES => v.store(y.add(j)),
+                _ => v.stream(y.add(j)),
+            }
         }
     }
 }

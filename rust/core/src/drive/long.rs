@@ -829,7 +829,8 @@ impl<T: Stored, O: RowOp> Pass<T, O> for Results {
                         params: &params,
                     };
                     let to = if call.streams {
-                        To::Memory(y, long.position.wrapping_sub(start))
+                        let again = long.position.wrapping_sub(start);
+                        To::Memory(y, if O::FIX.is_some() { Some(again) } else { None })
                     } else {
                         To::Cache(y)
                     };

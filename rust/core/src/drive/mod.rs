@@ -232,6 +232,19 @@ impl<'a, T: Stored, O: RowOp> Call<'a, T, O> {
         })
     }
 
+    /// Whether each row of results that is streamed begins where the one before ends, and so does what they are computed
+    /// from. (Exponentials, and what is packed, are in scratch, row after row.)
+    #[inline]
+    fn rows_join(&self) -> bool {
+        let step = self.plan.steps(1);
+        let row = (self.plan.n * size_of::<T>()).cast_signed();
+        let reads_x = self.x_in_place && !(O::SCORES && O::FROM == From::Exp);
+        self.streams
+            && step.out == row
+            && (!reads_x || step.x == row)
+            && (!(O::SECOND && self.second_in_place) || step.second == row)
+    }
+
     /// What refining a row in float64 takes of the scratch.
     const REFINE_BYTES: usize = if O::REFINED { REFINE_BYTES } else { 0 };
 

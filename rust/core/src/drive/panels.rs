@@ -635,7 +635,7 @@ impl<T: Float> Kernel<T> for Stream<T> {
                 s,
                 Same,
                 Source::of(self.from, self.from),
-                To::Memory(self.to, NOWHERE),
+                To::Memory(self.to, None),
                 self.n,
             )
         };
@@ -849,7 +849,7 @@ impl<T: Stored> FromPanels<T> {
                     Vector::load(s, self.panels.add((k * self.n + j) * T::LANES)).store(line.add(k * T::LANES));
                 }
                 let to = self.to.offset(self.step.wrapping_mul(j as isize)).cast::<T>();
-                along::map(s, Same, Source::of(line, line), To::Memory(to, NOWHERE), self.count);
+                along::map(s, Same, Source::of(line, line), To::Memory(to, None), self.count);
             }
         }
         s.fence();

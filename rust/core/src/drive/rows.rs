@@ -14,10 +14,10 @@ use super::stage::{Access, Found, Known, Stage, SumsOf};
 use super::{Call, Move, pack};
 use crate::element::Stored;
 use crate::math::exp::Exp;
-use crate::ops::{ExpFinish, Finish, From, Pick, Probabilities, RowOp, Sums};
+use crate::ops::{ExpFinish, Finish, From, Params, Pick, Probabilities, RowOp, Sums};
 use crate::problem::Array;
 use crate::row::{Ahead, SUMS, Source, Sum, To, add_lanes, along};
-use crate::simd::{Float, Isa, Kernel, Lanes, Level, Part, Simd, Vector};
+use crate::simd::{Float, Isa, Kernel, Lanes, Level, Mask, Part, Simd, Vector};
 
 /// Input of a batch. (What the rows of a batch share is computed once, and the more there is to gain from that the faster
 /// the vectors are; but what was read should still be in a first-level cache when the results are written: 8 KiB with a
@@ -80,6 +80,9 @@ struct Batch<'a, T> {
     picked: Lanes<T>,
     /// Whether what was picked is moved along with a row.
     picks_scores: bool,
+    /// Whether each row of results that is streamed begins where the one before ends, and so does what they are computed
+    /// from.
+    joins: bool,
 }
 
 /// What lies `by` bytes on, to be fetched meanwhile: nothing, if `by` is 0.
@@ -119,6 +122,7 @@ impl<T: Stored> Access<T> for Batch<'_, T> {
         let row = self.row_mut(l);
         let (x, e) = (row.x, row.e);
         row.x = e;
+        self.joins = false;
         // SAFETY: rows of `n` elements.
         unsafe { move_row(x, e, self.plan.n, by) };
         if self.picks_scores {
@@ -191,6 +195,7 @@ unsafe fn batches<S: Isa + Simd<T>, T: Stored, O: RowOp, const TINY: bool>(
         });
     }
     let mut batch = Batch::new::<O>(plan);
+    let joins = !TINY && call.rows_join();
     // (What an earlier batch left in the lanes beyond a smaller last one, no one looks at.)
     let mut folded = Folded::new();
     folded.clear(if TINY { 1 } else { size.min(plan.rows) }, which_sums::<O>());
@@ -200,6 +205,7 @@ unsafe fn batches<S: Isa + Simd<T>, T: Stored, O: RowOp, const TINY: bool>(
         while start < end {
             let rows = if TINY { 0..1 } else { start..end.min(start + size) };
             open::<S, T, O, TINY>(s, call, rows, scratch, &mut batch);
+            batch.joins = joins && batch.skipped == 0;
             start += size;
             let known = if O::SCORES {
                 sums::<S, T, O, TINY>(s, call, &mut batch, &mut folded, ahead)
@@ -223,6 +229,7 @@ impl<'a, T: Stored> Batch<'a, T> {
             maxima: Lanes([<T as Float>::ZERO; 16]),
             picked: Lanes([<T as Float>::ZERO; 16]),
             picks_scores: O::PICK == Pick::Class,
+            joins: false,
         }
     }
 
@@ -254,6 +261,33 @@ impl<'a, T: Stored> Batch<'a, T> {
                 }),
                 None => None,
             },
+        }
+    }
+
+    /// Whether streamed row `i` shares a cache line of results with the next one, if it does not end with a line.
+    #[inline(always)]
+    fn continues(&self, i: usize) -> bool {
+        self.joins && i + 1 < self.count
+    }
+
+    /// Which element of streamed row `i` will be written once more, reckoned from `first`: far beyond the row, if none.
+    #[inline(always)]
+    fn again<O: RowOp>(&self, i: usize, first: usize) -> Option<usize> {
+        if O::FIX.is_some() {
+            Some(self.row(i).position.wrapping_sub(first))
+        } else {
+            None
+        }
+    }
+
+    /// Which element will be written once more of the line that begins at `end` in row `i`, and ends in the next, if one
+    /// will.
+    #[inline(always)]
+    fn again_in_line<O: RowOp>(&self, i: usize, end: usize) -> Option<usize> {
+        let (n, next) = (self.plan.n, self.row(i + 1).position);
+        match self.again::<O>(i, end) {
+            Some(own) if own >= n - end && next != NOWHERE => Some(next + (n - end)),
+            own => own,
         }
     }
 
@@ -378,11 +412,16 @@ unsafe fn open<S: Isa + Simd<T>, T: Stored, O: RowOp, const TINY: bool>(
     }
 }
 
-/// Asks for the lines of a streamed row that are not streamed: a store that waits for its line holds up those behind it.
+/// Asks for the lines of streamed row `i` that are not streamed: a store that waits for its line holds up those behind it.
 #[inline(always)]
-fn expect<S: Isa + Simd<T>, T: Stored, O: RowOp>(s: S, row: &Row<T>, n: usize) {
-    s.prefetch_write(row.y.cast());
-    s.prefetch_write(row.y.wrapping_add(n).cast());
+fn expect<S: Isa + Simd<T>, T: Stored, O: RowOp>(s: S, batch: &Batch<'_, T>, i: usize) {
+    let (row, n) = (batch.row(i), batch.plan.n);
+    if i == 0 || !batch.continues(i - 1) {
+        s.prefetch_write(row.y.cast());
+    }
+    if !batch.continues(i) {
+        s.prefetch_write(row.y.wrapping_add(n).cast());
+    }
     if O::FIX.is_some() && row.position != NOWHERE {
         s.prefetch_write(row.y.wrapping_add(row.position).cast());
     }
@@ -426,7 +465,7 @@ unsafe fn sums<S: Isa + Simd<T>, T: Stored, O: RowOp, const TINY: bool>(
                 picked: Vector::splat(s, batch.picked.0[i]),
             };
             if call.streams {
-                expect::<S, T, O>(s, batch.row(i), n);
+                expect::<S, T, O>(s, batch, i);
             }
             let (from, e) = (batch.source(i, ahead), batch.row(i).e);
             let sum = match O::FROM {
@@ -506,7 +545,7 @@ unsafe fn saved_sums<S: Isa + Simd<T>, T: Stored, O: RowOp>(
         }
         if call.streams {
             for i in 0..count {
-                expect::<S, T, O>(s, batch.row(i), n);
+                expect::<S, T, O>(s, batch, i);
             }
         }
         let mut room = None;
@@ -543,8 +582,11 @@ unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp, const TINY: bool>(
             params[k] = known.params[k].to_lanes();
         }
         let exp = Exp::new(s, &call.base, Vector::zero(s), O::DEPTH);
+        // Elements of a streamed row that were written along with the row before.
+        let mut begun = 0;
         for i in 0..count {
             let y = batch.row(i).y;
+            let first = std::mem::take(&mut begun);
             if batch.skips(call.plan.details, i) {
                 fill(y, n, T::ZERO);
             } else if known.is_nan(i) {
@@ -554,28 +596,25 @@ unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp, const TINY: bool>(
                 for k in 0..O::PARAMS {
                     p[k] = Vector::splat(s, params[k].0[i]);
                 }
-                let finish = Finish {
-                    op: call.op,
-                    params: &p,
-                };
-                let Row { x, b, e, .. } = *batch.row(i);
-                let to = if call.streams {
-                    To::Memory(
-                        y,
-                        if O::FIX.is_some() {
-                            batch.row(i).position
-                        } else {
-                            NOWHERE
-                        },
-                    )
+                let row = batch.row(i);
+                if call.streams {
+                    let rest = along::since_line(y.wrapping_add(n));
+                    let shares = rest > 0 && batch.continues(i) && !known.is_nan(i + 1);
+                    let end = if shares { n - rest } else { n };
+                    let to = To::Memory(y.add(first), batch.again::<O>(i, first));
+                    write(s, call, &exp, &p, row, first..end, to);
+                    if shares {
+                        let mine = Mask::first(s, rest);
+                        let mut both = [Vector::zero(s); 6];
+                        for k in 0..O::PARAMS {
+                            both[k] = p[k].select(mine, Vector::splat(s, params[k].0[i + 1]));
+                        }
+                        let to = To::Line(y.add(end), batch.again_in_line::<O>(i, end));
+                        write(s, call, &exp, &both, row, end..end + T::LANES, to);
+                        begun = T::LANES - rest;
+                    }
                 } else {
-                    To::Cache(y)
-                };
-                match O::FROM {
-                    From::Exp if O::SCORES => along::map(s, finish, Source::of(e.cast_const(), b), to, n),
-                    From::Exp => along::map(s, ExpFinish { exp: &exp, finish }, Source::of(x, b), to, n),
-                    From::Second => along::map(s, finish, Source::of(b, b), to, n),
-                    _ => along::map(s, finish, Source::of(x, b), to, n),
+                    write(s, call, &exp, &p, row, 0..n, To::Cache(y));
                 }
                 if let Some(k) = O::FIX
                     && batch.row(i).position != NOWHERE
@@ -592,6 +631,36 @@ unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp, const TINY: bool>(
             if !call.out_in_place {
                 pack::unpack(s, call.plan, batch.place(i), 0, n, y, T::from_f64(O::MASKED));
             }
+        }
+    }
+}
+
+/// Writes the results `part` of a row (or a line of them that ends in the next).
+///
+/// # Safety
+/// The problem is valid, and the row and `to` are of it.
+#[inline(always)]
+unsafe fn write<S: Isa + Simd<T>, T: Stored, O: RowOp>(
+    s: S,
+    call: &Call<'_, T, O>,
+    exp: &Exp<S, T>,
+    params: &Params<Vector<S, T>>,
+    row: &Row<T>,
+    part: Range<usize>,
+    to: To<T>,
+) {
+    let finish = Finish { op: call.op, params };
+    let n = part.len();
+    let x = row.x.wrapping_add(part.start);
+    let e = row.e.wrapping_add(part.start).cast_const();
+    let b = row.b.wrapping_add(part.start);
+    // SAFETY: the caller's promise.
+    unsafe {
+        match O::FROM {
+            From::Exp if O::SCORES => along::map(s, finish, Source::of(e, b), to, n),
+            From::Exp => along::map(s, ExpFinish { exp, finish }, Source::of(x, b), to, n),
+            From::Second => along::map(s, finish, Source::of(b, b), to, n),
+            _ => along::map(s, finish, Source::of(x, b), to, n),
         }
     }
 }
