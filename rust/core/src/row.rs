@@ -172,6 +172,8 @@ fn terms<S: Simd<T>, T: Float, F: Terms<S, T>, C: Tally<S, T>, const N: usize>(
 pub(crate) trait Map<S: Simd<T>, T: Float>: Copy {
     /// Whether there is a second row.
     const SECOND: bool;
+    /// Whether a group takes less than its vectors one by one.
+    const GROUPS: bool = false;
     fn apply(self, v: Vector<S, T>, b: Vector<S, T>) -> Vector<S, T>;
     /// The same for a group.
     #[inline(always)]
@@ -209,24 +211,31 @@ pub(crate) struct Ahead<T> {
 }
 
 impl<T: Float> Ahead<T> {
-    /// Asks for some lines, from that at `j` on. (One kind after the other: to ask for each line which are wanted would
-    /// take as many instructions again.)
+    /// Asks for some lines, from that at `j` on.
     #[inline(always)]
     fn prefetch<S: Isa>(&self, s: S, j: usize, lines: usize, second: bool) {
-        if !self.x.is_null() {
+        // (Which are wanted is asked once, not for each line.)
+        if self.y.is_null() {
             for i in 0..lines {
-                s.prefetch(self.x.wrapping_add(j + i * T::LANES).cast());
+                self.prefetch_read(s, j + i * T::LANES, second);
             }
+        } else {
+            for i in 0..lines {
+                let j = j + i * T::LANES;
+                self.prefetch_read(s, j, second);
+                s.prefetch_write(self.y.wrapping_add(j).cast());
+            }
+        }
+    }
+
+    /// Asks for the lines at `j` that will be read.
+    #[inline(always)]
+    fn prefetch_read<S: Isa>(&self, s: S, j: usize, second: bool) {
+        if !self.x.is_null() {
+            s.prefetch(self.x.wrapping_add(j).cast());
         }
         if second && !self.b.is_null() {
-            for i in 0..lines {
-                s.prefetch(self.b.wrapping_add(j + i * T::LANES).cast());
-            }
-        }
-        if !self.y.is_null() {
-            for i in 0..lines {
-                s.prefetch_write(self.y.wrapping_add(j + i * T::LANES).cast());
-            }
+            s.prefetch(self.b.wrapping_add(j).cast());
         }
     }
 }
@@ -380,9 +389,13 @@ pub(crate) mod along {
                 }
                 return Vector::load(s, x.add(n - lanes)).max(m).reduce_max();
             }
-            let mut m = group_max(s, x, [lowest; GROUP]);
-            let mut j = if S::ALIGNS && n >= 2 * group { to_line(x) } else { group };
-            while j + group <= n {
+            let (mut m, mut j) = ([lowest; GROUP], 0);
+            if S::ALIGNS && n >= 2 * group {
+                m[0] = Vector::load(s, x).max(lowest);
+                j = to_line(x);
+            }
+            let groups = whole_groups::<T>(j, n);
+            while j < groups {
                 m = group_max(s, x.add(j), m);
                 j += group;
             }
@@ -731,7 +744,7 @@ pub(crate) mod along {
                 f.apply(v, b).store_partial(y, j);
             }
             let groups = whole_groups::<T>(j, n);
-            while j < groups {
+            while F::GROUPS && j < groups {
                 let mut v = [[Vector::zero(s); 2]; GROUP];
                 for i in 0..GROUP {
                     v[i] = from.load(s, j + i * lanes, F::SECOND);

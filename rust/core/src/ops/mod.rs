@@ -525,6 +525,7 @@ impl<S: Simd<T>, T: Float, O: Copy> Copy for Finish<'_, S, T, O> {}
 
 impl<S: Simd<T>, T: Float, O: RowOp> Map<S, T> for Finish<'_, S, T, O> {
     const SECOND: bool = O::SECOND && !matches!(O::FROM, From::Second);
+    const GROUPS: bool = O::SCALES;
     #[inline(always)]
     fn apply(self, v: Vector<S, T>, b: Vector<S, T>) -> Vector<S, T> {
         self.op.finish(self.params, v, b)
