@@ -852,31 +852,30 @@ pub(crate) mod across {
         found
     }
 
-    /// Adds up to four elements of virtual lane `l`, `LANES` elements apart: those at `start`, ... before `end`.
+    /// Adds `N` elements of virtual lane `l`, `LANES` elements apart, the first at `start`. (As many as there are, known to
+    /// the compiler: asked for one after the other, registers change places at each way out.)
     ///
     /// # Safety
-    /// `x` is valid for reading and writing a panel of `end`, `b` for reading one.
+    /// `x` is valid for reading and writing a panel with them, `b` for reading one.
     #[inline(always)]
-    unsafe fn group<S: Isa + Simd<T>, T: Float, F: Terms<S, T>, const EXP: bool, const STORE: bool>(
+    unsafe fn group<S: Isa + Simd<T>, T: Float, F: Terms<S, T>, const EXP: bool, const STORE: bool, const N: usize>(
         exp: &Exp<S, T>,
         m: Vector<S, T>,
         f: F,
         (x, b): (*mut T, *const T),
-        (start, end): (usize, usize),
+        start: usize,
         next: *const T,
         (ties, l): (&mut <S as Simd<T>>::Tally, usize),
     ) -> Group<S, T> {
         let s = m.1;
         let mut sum = Group::zero(s);
-        let (mut j, mut pair) = (start, sum.sum);
-        for i in 0..GROUP {
-            if j >= end {
-                break;
-            }
+        let mut pair = sum.sum;
+        for i in 0..N {
             if i == GROUP / 2 {
                 pair = sum.sum;
             }
-            // SAFETY: j < end.
+            let j = start + i * T::LANES;
+            // SAFETY: the caller's promise.
             unsafe {
                 let p = x.add(j * T::LANES);
                 if EXP {
@@ -897,9 +896,8 @@ pub(crate) mod across {
                     f.add(&mut sum.sums, m, Vector::zero(s), x, second);
                 }
             }
-            j += T::LANES;
         }
-        if EXP && start + GROUP / 2 * T::LANES < end {
+        if EXP && N > GROUP / 2 {
             sum.sum = pair + sum.sum;
         }
         sum
@@ -932,9 +930,17 @@ pub(crate) mod across {
             let end = n.min(j + GROUP * lanes);
             let used = lanes.min(end - j);
             for l in 0..used {
+                let at = j + l;
+                let tally = (&mut ties, l);
                 // SAFETY: the caller's promise.
-                let sum =
-                    unsafe { group::<S, T, F, EXP, STORE>(exp, m, f, panels, (j + l, end), next, (&mut ties, l)) };
+                let sum = unsafe {
+                    match (end - at).div_ceil(lanes) {
+                        1 => group::<S, T, F, EXP, STORE, 1>(exp, m, f, panels, at, next, tally),
+                        2 => group::<S, T, F, EXP, STORE, 2>(exp, m, f, panels, at, next, tally),
+                        3 => group::<S, T, F, EXP, STORE, 3>(exp, m, f, panels, at, next, tally),
+                        _ => group::<S, T, F, EXP, STORE, 4>(exp, m, f, panels, at, next, tally),
+                    }
+                };
                 let all = sum.all();
                 for k in first..1 + F::SUMS {
                     held[k][l].write(all[k]);

@@ -23,7 +23,7 @@ const ENTERED: &str = "dispatch_unchecked::Compiled>::compiled";
 const APART: &str = "dispatch_apart::Compiled>::apart";
 /// So many of those of each level have a loop of packed multiply-adds: for each type and op rows and panels, but where there is
 /// nothing to multiply ...
-const APART_WITH_LOOPS: usize = 55;
+const APART_WITH_LOOPS: usize = 57;
 /// ... and, of what is entered, the passes over long rows and the Jacobians; and it may be what is for a single row of one
 /// vector, where a compiler does not see that a loop ends.
 const ENTERED_WITH_LOOPS: usize = 34;

@@ -69,8 +69,8 @@ pub(super) struct Stage<'c, S: Isa + Simd<T>, T: Float> {
     /// The one temperature of all rows, and that which goes with the pivots; unless there are `temperatures`.
     temperature: [f64; 2],
     temperatures: Option<&'c Temperatures>,
-    /// Whether the constants of exp are those of one temperature.
-    uniform: bool,
+    /// Whether the constants of exp are those of one temperature, the call's.
+    pub(super) uniform: bool,
 }
 
 impl<'c, S: Isa + Simd<T>, T: Stored> Stage<'c, S, T> {

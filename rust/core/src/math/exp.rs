@@ -154,23 +154,11 @@ impl<'a, T: Float> RowExp<'a, T> {
     /// In all lanes.
     #[inline(always)]
     pub(crate) fn splat<S: Simd<T>>(&self, s: S) -> Exp<S, T> {
-        let (mut step, mut poly) = ([Vector::zero(s); 2], [Vector::zero(s); 8]);
-        for i in 0..2 {
-            step[i] = Vector::splat(s, self.base.constants[STEP[i]]);
-        }
-        for i in 0..T::DEGREE {
-            poly[i] = Vector::splat(s, self.base.constants[POLY + i]);
-        }
-        Exp {
-            scale: Vector::splat(s, self.base.constants[SCALE]),
-            shift: Vector::splat(s, self.shift),
-            step,
-            poly,
-            table: T::table(s),
-            octaves: Vector::zero(s),
-            floor: Vector::splat(s, self.floor),
-            peak: [Vector::splat(s, self.peak), Vector::zero(s)],
-        }
+        let mut exp = Exp::of_base(s, self.base);
+        exp.shift = Vector::splat(s, self.shift);
+        exp.floor = Vector::splat(s, self.floor);
+        exp.peak[0] = Vector::splat(s, self.peak);
+        exp
     }
 }
 
@@ -183,6 +171,41 @@ impl<S: Simd<T>, T: Float> Exp<S, T> {
             constants[i] = Vector::splat(s, base.constants[i]);
         }
         Self::at_maxima(s, m, &constants, depth)
+    }
+
+    /// The constants of one temperature; what depends on the maxima is zero.
+    #[inline(always)]
+    fn of_base(s: S, base: &Base<T>) -> Self {
+        let zero = Vector::zero(s);
+        let (mut step, mut poly) = ([zero; 2], [zero; 8]);
+        for i in 0..2 {
+            step[i] = Vector::splat(s, base.constants[STEP[i]]);
+        }
+        for i in 0..T::DEGREE {
+            poly[i] = Vector::splat(s, base.constants[POLY + i]);
+        }
+        Self {
+            scale: Vector::splat(s, base.constants[SCALE]),
+            shift: zero,
+            step,
+            poly,
+            table: T::table(s),
+            octaves: zero,
+            floor: zero,
+            peak: [zero; 2],
+        }
+    }
+
+    /// The same, of rows that have the one temperature of `base`: now the compiler knows so, and that both registers of an
+    /// AVX2 vector of constants are the same.
+    #[inline(always)]
+    pub(crate) fn alike(&self, s: S, base: &Base<T>) -> Self {
+        let mut exp = Self::of_base(s, base);
+        exp.shift = self.shift;
+        exp.octaves = self.octaves;
+        exp.floor = self.floor;
+        exp.peak = self.peak;
+        exp
     }
 
     /// What the rows differ in that have one temperature: what [`RowExp::new`] takes.
