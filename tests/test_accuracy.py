@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import recipes
+import reference
 import ulps
 from catalogue import BY_NAME, FUNCTIONS, OF_TWO, WITH_TEMPERATURE, whole
 from ulps import FLOAT16, FLOAT32, FLOAT64, FLOATS
@@ -87,6 +88,50 @@ def test_the_tail_is_kept(rng):
         for f in FUNCTIONS:
             arrays = f.arguments(rng, pair)
             f.check(f(*arrays, axis=-1), FLOAT64, *arrays)
+
+
+def few(n, rest, **large):
+    """Return a row of `rest` but for some elements: x3=0.5 is the one at 3."""
+    row = np.full(n, rest)
+    for name, value in large.items():
+        row[int(name[1:])] = value
+    return row
+
+
+# What searches found to be worst: where few exponentials are nearly all of a sum, and the others round it.
+WORST_ROWS = {
+    FLOAT32: (
+        few(64, -14.623113632202148, x0=0.0, x1=-0.33740100264549255),
+        few(64, -14.235307693481445, x0=0.3217470049858093, x1=0.28053799271583557),
+        few(48, -12.696695327758789, x25=0.11713500320911407, x0=-0.34883299469947815),
+        few(48, -13.409191131591797, x38=-0.04153300076723099, x7=-1.746269941329956),
+    ),
+    FLOAT64: (
+        few(64, -33.595734, x0=0.4996, x1=0.479255),
+        few(64, -32.247364, x0=-0.168394, x1=-0.170278),
+        few(56, -12.745409, x47=0.225452, x46=-0.222465),
+    ),
+}
+
+
+@pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64], ids=str)
+def test_few_large_elements(dtype, rng):
+    """One to three elements beside the maximum, the rest at a depth at which each is rounded as it is added."""
+    rows = [row[None].astype(dtype) for row in WORST_ROWS[dtype]]
+    for n in (24, 40, 56, 64, 72, 100):
+        depth = rng.uniform(12, 21 if dtype == FLOAT32 else 38, (200, 1))
+        x = np.broadcast_to(-depth, (200, n)).copy()
+        for k in range(rng.integers(2, 5)):
+            at = rng.integers(0, n, 200)
+            x[np.arange(200), at] = -rng.uniform(0, 0.7, 200) if k else 0
+        rows.append(x.astype(dtype))
+    for x in rows:
+        limits = ulps.ANY_ROW_LIMIT[dtype]
+        for name, limit in zip(("softmax", "log_softmax"), limits, strict=False):
+            ulps.assert_close(BY_NAME[name](x), BY_NAME[name].reference(x), dtype, limit, rows=x, label=name)
+        actual, expected = BY_NAME["logsumexp"](x, axis=-1), BY_NAME["logsumexp"].reference(x, axis=-1)
+        scale = reference.logsumexp_scale(x, axis=-1)
+        ulps.assert_close(actual, expected, dtype, limits[2], scale=scale, rows=x, label="logsumexp")
 
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
