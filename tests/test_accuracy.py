@@ -5,6 +5,7 @@ import pytest
 
 import recipes
 import reference
+import softmax_rs
 import ulps
 from catalogue import BY_NAME, FUNCTIONS, OF_TWO, WITH_TEMPERATURE, whole
 from ulps import FLOAT16, FLOAT32, FLOAT64, FLOATS
@@ -132,6 +133,11 @@ def test_few_large_elements(dtype, rng):
         actual, expected = BY_NAME["logsumexp"](x, axis=-1), BY_NAME["logsumexp"].reference(x, axis=-1)
         scale = reference.logsumexp_scale(x, axis=-1)
         ulps.assert_close(actual, expected, dtype, limits[2], scale=scale, rows=x, label="logsumexp")
+        # The loss of the class at the maximum is nothing but log1p of the others' sum.
+        top = np.argmax(x, axis=-1)
+        loss = softmax_rs.cross_entropy(x, top, reduction="none")
+        expected = -np.take_along_axis(BY_NAME["log_softmax"].reference(x), top[:, None], axis=-1)[:, 0]
+        ulps.assert_close(loss, expected, dtype, limits[2], rows=x, label="cross_entropy")
 
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)

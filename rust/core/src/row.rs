@@ -214,7 +214,7 @@ impl<T: Float> Ahead<T> {
     /// Asks for some lines, from that at `j` on.
     #[inline(always)]
     fn prefetch<S: Isa>(&self, s: S, j: usize, lines: usize, second: bool) {
-        // (Which are wanted is asked once, not for each line.)
+        // (Asked once, and not for each line: with rows from memory it is mostly the same.)
         if self.y.is_null() {
             for i in 0..lines {
                 self.prefetch_read(s, j + i * T::LANES, second);

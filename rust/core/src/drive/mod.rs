@@ -169,7 +169,7 @@ enum Regime {
 }
 
 /// Up to so many bytes of a row, the streamed line that it shares with the next is put together from both. (On a Zen 3 rows
-/// of 560 bytes take 4 % less time by it, those of 200 a tenth; of 800 as long, of a kilobyte 3 to 6 % more.)
+/// of 560 bytes take 4 % less time by it, those of 200 a tenth; of 800 as long, of a kilobyte 1 to 6 % more.)
 const JOINED_BYTES: isize = 640;
 
 impl<'a, T: Stored, O: RowOp> Call<'a, T, O> {

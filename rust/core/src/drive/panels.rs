@@ -243,8 +243,8 @@ impl<'a, T: Stored> Panel<'a, T> {
             let picked = Vector::from_lanes(s, &self.picked);
             let f = Sums { op: call.op, picked };
             let panels = (self.data, self.second.cast_const());
-            // (Two ways where a vector is several registers, which then hold the same constants: more of them stay there, and
-            // softmax of rows of ten takes a tenth less time.)
+            // (Two ways where a vector is two registers, which then hold the same constants: all of them stay there. With what
+            // `across::group` does, softmax of rows of ten takes a tenth less time.)
             let (wide, ties) = if S::INTERLEAVE == 2 && stage.uniform {
                 exp_sums::<S, T, O>(s, &exp.alike(s, &call.base), m, f, panels, n, self.next)
             } else {
