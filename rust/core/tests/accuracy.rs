@@ -120,7 +120,7 @@ impl Recipe {
                 Spread::Trailing if j == (top + 1) % self.n => second,
                 Spread::Trailing => rest,
                 Spread::Few if j == top => 0.0,
-                Spread::Few if (top + few - j) % self.n < few => -0.7 * random.uniform(),
+                Spread::Few if (self.n + top + few - j) % self.n < few => -0.7 * random.uniform(),
                 Spread::Few => -below,
             })
             .collect();
