@@ -115,29 +115,49 @@ WORST_ROWS = {
 }
 
 
-@pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64], ids=str)
-def test_few_large_elements(dtype, rng):
-    """One to three elements beside the maximum, the rest at a depth at which each is rounded as it is added."""
-    rows = [row[None].astype(dtype) for row in WORST_ROWS[dtype]]
-    for n in (24, 40, 56, 64, 72, 100):
+def rows_of_few(dtype, rng):
+    """Yield rows whose largest elements are few, or one in each lane of a vector, and all others far below them."""
+    for row in WORST_ROWS[dtype]:
+        yield row[None]
+    lanes = 64 // dtype.itemsize
+    for n in (24, 40, 56, 64, 72, 100, 200):
         depth = rng.uniform(12, 21 if dtype == FLOAT32 else 38, (200, 1))
         x = np.broadcast_to(-depth, (200, n)).copy()
-        for k in range(rng.integers(2, 5)):
+        every = np.arange(200)
+        for k in range(rng.integers(2, 9)):
             at = rng.integers(0, n, 200)
-            x[np.arange(200), at] = -rng.uniform(0, 0.7, 200) if k else 0
-        rows.append(x.astype(dtype))
-    for x in rows:
-        limits = ulps.ANY_ROW_LIMIT[dtype]
-        for name, limit in zip(("softmax", "log_softmax"), limits, strict=False):
-            ulps.assert_close(BY_NAME[name](x), BY_NAME[name].reference(x), dtype, limit, rows=x, label=name)
-        actual, expected = BY_NAME["logsumexp"](x, axis=-1), BY_NAME["logsumexp"].reference(x, axis=-1)
-        scale = reference.logsumexp_scale(x, axis=-1)
-        ulps.assert_close(actual, expected, dtype, limits[2], scale=scale, rows=x, label="logsumexp")
-        # The loss of the class at the maximum is nothing but log1p of the others' sum.
-        top = np.argmax(x, axis=-1)
-        loss = softmax_rs.cross_entropy(x, top, reduction="none")
-        expected = -np.take_along_axis(BY_NAME["log_softmax"].reference(x), top[:, None], axis=-1)[:, 0]
-        ulps.assert_close(loss, expected, dtype, limits[2], rows=x, label="cross_entropy")
+            x[every, at] = -rng.uniform(0, 0.7, 200) if k else 0
+        yield x
+        if n >= 2 * lanes:
+            alike = np.broadcast_to(-depth, (200, n)).copy()
+            alike[:, :lanes] = -rng.uniform(0, 2, (200, 1))
+            alike[every, rng.integers(lanes, n, 200)] = 0
+            yield alike
+
+
+@pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64], ids=str)
+def test_few_large_elements(dtype, rng):
+    """The rest at a depth at which a large element is rounded as one of them is added to it."""
+    for all_rows in rows_of_few(dtype, rng):
+        all_rows = all_rows.astype(dtype)
+        certain = BY_NAME["softmax"].reference(all_rows).max(axis=-1) > ulps.CERTAIN
+        short = certain | (all_rows.shape[1] < ulps.LONG)
+        for long, x in enumerate((all_rows[short], all_rows[~short])):
+            limits = ulps.SOFTMAX_LIMIT[dtype], ulps.LOG_SOFTMAX_LIMIT[dtype][long]
+            for name, limit in zip(("softmax", "log_softmax"), limits, strict=True):
+                ulps.assert_close(BY_NAME[name](x), BY_NAME[name].reference(x), dtype, limit, rows=x, label=name)
+            limit = ulps.LOGSUMEXP_FEW_LIMIT[dtype][long]
+            actual, expected = BY_NAME["logsumexp"](x, axis=-1), BY_NAME["logsumexp"].reference(x, axis=-1)
+            scale = reference.logsumexp_scale(x, axis=-1)
+            ulps.assert_close(actual, expected, dtype, limit, scale=scale, rows=x, label="logsumexp")
+            # The loss of the class at the maximum is nothing but log1p of the others' sum.
+            top = np.argmax(x, axis=-1)
+            expected = -np.take_along_axis(BY_NAME["log_softmax"].reference(x), top[:, None], axis=-1)[:, 0]
+            loss = softmax_rs.cross_entropy(x, top, reduction="none")
+            fused, _ = softmax_rs.cross_entropy_with_grad(x, top, reduction="none")
+            for label, actual in (("cross_entropy", loss), ("cross_entropy_with_grad", fused)):
+                limit = ulps.LOGSUMEXP_LIMIT[dtype][0]
+                ulps.assert_close(actual, expected, dtype, limit, rows=x, label=label)
 
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)

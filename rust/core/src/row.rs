@@ -1,11 +1,16 @@
 //! Rows as vectors: the passes over one row ([`along`]: lanes are neighbours on the axis) and over a panel
 //! ([`across`]: a lane is a row).
 //!
-//! Both add up in the same order, so a row has the same bits in either. Element `j` belongs to lane `j mod LANES`. Four
-//! elements of a lane are added in the type itself: exponentials in two pairs (one that is nearly all of a sum is rounded
-//! twice so, and not three times), other terms in order. These sums go to wide lanes (float64 for float32, pairs for
-//! float64), which are added pairwise in the end (`l` with `l + LANES / 2`, and so on): the error does not grow with the
-//! row.
+//! Both add up in the same order, so a row has the same bits in either. Element `j` belongs to lane `j mod LANES`. A lane's
+//! elements are added in groups of four: exponentials in wide lanes (float64 for float32, pairs for float64), where two
+//! and two were added in the type itself if no logarithm is taken of the sum ([`Terms::ALONE`]); other terms in the type
+//! itself. Groups are added in wide lanes, and these pairwise in the end (`l` with `l + LANES / 2`, and so on): the error
+//! does not grow with the row.
+//!
+//! (An exponential that is nearly all of a lane is rounded each time that a small one is added to it in the type, and
+//! where a few such are nearly all of the row, or the small ones are alike, this does not average out. Once costs softmax
+//! 0.4 ULP, twice 0.8 (the most that was found); the logarithm is allowed less than either. Alone, exponentials take
+//! softmax a tenth more time than in pairs, and pairs 2 to 4 % more than fours.)
 
 use std::mem::MaybeUninit;
 
@@ -33,6 +38,8 @@ pub(crate) trait Terms<S: Simd<T>, T: Float>: Copy {
     /// Whether an exponential below the floor is exactly zero. (Where nothing large is multiplied with it, it rounds to
     /// zero by itself.)
     const VANISHES: bool;
+    /// Whether no two exponentials are added in the type itself.
+    const ALONE: bool;
     /// Adds the terms of some elements: their exponentials, themselves, those of the second row; `m` the maximum.
     fn add(self, sums: &mut [Vector<S, T>; SUMS], m: Vector<S, T>, e: Vector<S, T>, x: Vector<S, T>, b: Vector<S, T>);
 }
@@ -40,8 +47,8 @@ pub(crate) trait Terms<S: Simd<T>, T: Float>: Copy {
 /// Lane sums of up to four elements each: the exponentials without the maximum's, then what `Terms` adds.
 #[derive(Clone, Copy)]
 struct Group<S: Simd<T>, T: Float> {
-    /// The exponentials: of the pair that is being formed, and in the end of both.
-    sum: Vector<S, T>,
+    /// The exponentials: two in each of the first two, or one in each.
+    parts: [Vector<S, T>; GROUP],
     sums: [Vector<S, T>; SUMS],
 }
 
@@ -50,15 +57,9 @@ impl<S: Simd<T>, T: Float> Group<S, T> {
     fn zero(s: S) -> Self {
         let zero = Vector::zero(s);
         Self {
-            sum: zero,
+            parts: [zero; GROUP],
             sums: [zero; SUMS],
         }
-    }
-
-    /// All sums, the exponentials' first.
-    #[inline(always)]
-    fn all(&self) -> [Vector<S, T>; 1 + SUMS] {
-        [self.sum, self.sums[0], self.sums[1], self.sums[2]]
     }
 
     /// `self` in the lanes where the mask is true, else `before`.
@@ -68,37 +69,79 @@ impl<S: Simd<T>, T: Float> Group<S, T> {
         for k in 0..SUMS {
             sums[k] = sums[k].select(valid, before.sums[k]);
         }
-        Self {
-            sum: self.sum.select(valid, before.sum),
-            sums,
+        let mut parts = self.parts;
+        for k in 0..GROUP {
+            parts[k] = parts[k].select(valid, before.parts[k]);
         }
+        Self { parts, sums }
     }
 }
 
-/// Lane sums of groups that wait to be added to wide lanes. (On AVX2, to convert each amid the exponentials costs
-/// softmax 3 % and logsumexp 6 %: halves have to be shuffled out of registers. From memory they come by themselves.)
-struct Held<S: Simd<T>, T: Float>([[MaybeUninit<Vector<S, T>>; 1 + SUMS]; HELD]);
+/// How many [`Group::parts`] `n` exponentials have.
+#[inline(always)]
+fn parts<S: Simd<T>, T: Float, F: Terms<S, T>>(n: usize) -> usize {
+    if F::ALONE { n } else { n.div_ceil(2) }
+}
+
+/// The sum of [`Group::parts`] with `n` exponentials.
+#[inline(always)]
+fn widen<S: Isa + Simd<T>, T: Float, F: Terms<S, T>>(
+    s: S,
+    exponentials: [Vector<S, T>; GROUP],
+    n: usize,
+) -> T::Wide<S> {
+    let [a, b, c, d] = exponentials;
+    match parts::<S, T, F>(n) {
+        1 => T::widen(s, a),
+        2 => T::wide_pair(s, [a, b]),
+        3 => T::wide_merge(s, T::wide_pair(s, [a, b]), T::widen(s, c)),
+        _ => T::wide_merge(s, T::wide_pair(s, [a, b]), T::wide_pair(s, [c, d])),
+    }
+}
+
+/// A group that waits to be added to wide lanes. (On AVX2, to convert each amid the exponentials costs softmax 3 % and
+/// logsumexp 6 %: halves have to be shuffled out of registers. From memory they come by themselves.)
+#[derive(Clone, Copy)]
+struct Held<S: Simd<T>, T: Float> {
+    parts: [MaybeUninit<Vector<S, T>>; GROUP],
+    sums: [MaybeUninit<Vector<S, T>>; SUMS],
+}
 
 impl<S: Isa + Simd<T>, T: Float> Held<S, T> {
-    /// The sums of group `i`, up to `last`.
     #[inline(always)]
-    fn hold(&mut self, i: usize, group: &Group<S, T>, last: usize) {
-        let all = group.all();
-        for k in 0..1 + last {
-            self.0[i][k].write(all[k]);
+    fn nothing() -> Self {
+        Self {
+            parts: [MaybeUninit::uninit(); GROUP],
+            sums: [MaybeUninit::uninit(); SUMS],
         }
     }
 
-    /// Adds the first `count` in order.
+    /// Keeps a whole group.
+    #[inline(always)]
+    fn hold<F: Terms<S, T>>(&mut self, group: &Group<S, T>) {
+        for k in 0..parts::<S, T, F>(GROUP) {
+            self.parts[k].write(group.parts[k]);
+        }
+        for k in 0..F::SUMS {
+            self.sums[k].write(group.sums[k]);
+        }
+    }
+
+    /// Adds a whole group to wide lanes.
     ///
     /// # Safety
-    /// They are held, up to `last`.
+    /// It was kept.
     #[inline(always)]
-    unsafe fn release(&self, s: S, count: usize, last: usize, wide: &mut [T::Wide<S>; 1 + SUMS]) {
-        for group in &self.0[..count] {
-            for k in 0..1 + last {
-                // SAFETY: the caller's promise.
-                wide[k] = T::wide_add(s, wide[k], unsafe { group[k].assume_init() });
+    unsafe fn release<F: Terms<S, T>>(&self, s: S, wide: &mut [T::Wide<S>; 1 + SUMS]) {
+        let mut exponentials = [Vector::zero(s); GROUP];
+        // SAFETY: the caller's promise.
+        unsafe {
+            for k in 0..parts::<S, T, F>(GROUP) {
+                exponentials[k] = self.parts[k].assume_init();
+            }
+            wide[0] = T::wide_merge(s, wide[0], widen::<S, T, F>(s, exponentials, GROUP));
+            for k in 0..F::SUMS {
+                wide[1 + k] = T::wide_add(s, wide[1 + k], self.sums[k].assume_init());
             }
         }
     }
@@ -140,30 +183,26 @@ fn terms<S: Simd<T>, T: Float, F: Terms<S, T>, C: Tally<S, T>, const N: usize>(
         }
     }
     let mut e = exp.of_several(clamped);
-    let mut pair = group.sum;
     for i in 0..N {
         if F::VANISHES {
             e[i] = e[i].select(x[i].not_less(exp.floor), Vector::zero(m.1));
         }
-        // (A pair begins with its first, not with zero: that saves an addition. So the first pair has to be kept elsewhere
-        // while the second is formed.)
-        let begins = (first + i).is_multiple_of(2);
-        if begins {
-            pair = group.sum;
-            group.sum = Vector::zero(m.1);
-        }
+        // (Pairs begin with their first, not with zero: that saves an addition.)
         let before = *group;
-        let sum = if begins { None } else { Some(group.sum) };
-        group.sum = ties.add_others(sum, e[i], exp.peak[0], number, first + i);
+        let place = first + i;
+        let part = if F::ALONE { place } else { place / 2 };
+        let sum = if F::ALONE || place.is_multiple_of(2) {
+            None
+        } else {
+            Some(group.parts[part])
+        };
+        group.parts[part] = ties.add_others(sum, e[i], exp.peak[0], number, place);
         f.add(&mut group.sums, m, e[i], x[i], b[i]);
         if let Some(valid) = valid
             && i == N - 1
         {
             *group = group.only(valid, &before);
         }
-    }
-    if N == GROUP {
-        group.sum = pair + group.sum;
     }
     e
 }
@@ -509,29 +548,25 @@ pub(crate) mod along {
         let lanes = T::LANES;
         let mut ties = <S as Simd<T>>::Tally::new(s);
         let mut wide = [T::wide_zero(s); 1 + SUMS];
-        let mut held = Held([[MaybeUninit::uninit(); 1 + SUMS]; HELD]);
+        let mut held = [Held::nothing(); HELD];
         // SAFETY: every access ends at or before n.
         unsafe {
             // First what is beyond the last group, at most four vectors and the last of them in part: it waits for itself, and
             // meanwhile the processor is in the groups. Two at once, for the same reason.
             let mut j = n - n % (GROUP * lanes);
             let mut rest = Group::zero(s);
-            let mut place = (HELD, 0);
-            let mut pair = rest.sum;
             if j + 2 * lanes < n {
-                some_terms::<S, T, F, STORE, 2>(exp, m, f, from, e, (j, None), &mut rest, &mut ties, place);
+                let (at, place) = ((j, None), (HELD, 2));
+                some_terms::<S, T, F, STORE, 2>(exp, m, f, from, e, at, &mut rest, &mut ties, place);
                 j += 2 * lanes;
-                place = (HELD, 2);
-                pair = rest.sum;
             }
             if j + lanes < n {
-                let last = (j, Some(n - j - lanes));
-                some_terms::<S, T, F, STORE, 2>(exp, m, f, from, e, last, &mut rest, &mut ties, place);
+                let (at, place) = ((j, Some(n - j - lanes)), (HELD, 0));
+                some_terms::<S, T, F, STORE, 2>(exp, m, f, from, e, at, &mut rest, &mut ties, place);
             } else if j < n {
-                let last = (j, Some(n - j));
-                some_terms::<S, T, F, STORE, 1>(exp, m, f, from, e, last, &mut rest, &mut ties, place);
+                let (at, place) = ((j, Some(n - j)), (HELD, 0));
+                some_terms::<S, T, F, STORE, 1>(exp, m, f, from, e, at, &mut rest, &mut ties, place);
             }
-            rest.sum = pair + rest.sum;
             j = 0;
             while j + GROUP * lanes <= n {
                 let groups = ((n - j) / (GROUP * lanes)).min(HELD);
@@ -546,34 +581,29 @@ pub(crate) mod along {
                         2 => {
                             let (at, place) = ((j, None), (i, 0));
                             some_terms::<S, T, F, STORE, 2>(exp, m, f, from, e, at, &mut group, &mut ties, place);
-                            let pair = group.sum;
                             let (at, place) = ((j + 2 * lanes, None), (i, 2));
                             some_terms::<S, T, F, STORE, 2>(exp, m, f, from, e, at, &mut group, &mut ties, place);
-                            group.sum = pair + group.sum;
                         }
                         _ => {
-                            let mut pair = group.sum;
                             for k in 0..GROUP {
-                                if k == GROUP / 2 {
-                                    pair = group.sum;
-                                }
                                 let (at, place) = ((j + k * lanes, None), (i, k));
                                 some_terms::<S, T, F, STORE, 1>(exp, m, f, from, e, at, &mut group, &mut ties, place);
                             }
-                            group.sum = pair + group.sum;
                         }
                     }
-                    held.hold(i, &group, F::SUMS);
+                    held[i].hold::<F>(&group);
                     j += GROUP * lanes;
                 }
-                held.release(s, groups, F::SUMS, &mut wide);
+                for group in &held[..groups] {
+                    group.release::<F>(s, &mut wide);
+                }
                 ties.settle(0..groups);
             }
             from.prefetch_rest(s, n, F::SECOND);
             ties.settle(HELD..HELD + 1);
-            let all = rest.all();
-            for k in 0..1 + F::SUMS {
-                wide[k] = T::wide_add(s, wide[k], all[k]);
+            wide[0] = T::wide_merge(s, wide[0], widen::<S, T, F>(s, rest.parts, GROUP));
+            for k in 0..F::SUMS {
+                wide[1 + k] = T::wide_add(s, wide[1 + k], rest.sums[k]);
             }
         }
         Sum {
@@ -611,9 +641,8 @@ pub(crate) mod along {
                     max[i % 2] = x.max(max[i % 2]);
                     f.add(&mut group.sums, m, zero, x, b);
                 }
-                let all = group.all();
-                for k in 1..1 + F::SUMS {
-                    wide[k] = T::wide_add(s, wide[k], all[k]);
+                for k in 0..F::SUMS {
+                    wide[1 + k] = T::wide_add(s, wide[1 + k], group.sums[k]);
                 }
                 j += GROUP * lanes;
             }
@@ -633,9 +662,8 @@ pub(crate) mod along {
                 f.add(&mut group.sums, m, zero, x, b);
                 group = group.only(valid, &before);
             }
-            let all = group.all();
-            for k in 1..1 + F::SUMS {
-                wide[k] = T::wide_add(s, wide[k], all[k]);
+            for k in 0..F::SUMS {
+                wide[1 + k] = T::wide_add(s, wide[1 + k], group.sums[k]);
             }
         }
         let sum = Sum {
@@ -858,6 +886,7 @@ pub(crate) mod across {
     /// # Safety
     /// `x` is valid for reading and writing a panel with them, `b` for reading one.
     #[inline(always)]
+    #[allow(clippy::too_many_arguments, reason = "a part of one function")]
     unsafe fn group<S: Isa + Simd<T>, T: Float, F: Terms<S, T>, const EXP: bool, const STORE: bool, const N: usize>(
         exp: &Exp<S, T>,
         m: Vector<S, T>,
@@ -866,14 +895,10 @@ pub(crate) mod across {
         start: usize,
         next: *const T,
         (ties, l): (&mut <S as Simd<T>>::Tally, usize),
-    ) -> Group<S, T> {
+    ) -> [T::Wide<S>; 1 + SUMS] {
         let s = m.1;
         let mut sum = Group::zero(s);
-        let mut pair = sum.sum;
         for i in 0..N {
-            if i == GROUP / 2 {
-                pair = sum.sum;
-            }
             let j = start + i * T::LANES;
             // SAFETY: the caller's promise.
             unsafe {
@@ -897,10 +922,14 @@ pub(crate) mod across {
                 }
             }
         }
-        if EXP && N > GROUP / 2 {
-            sum.sum = pair + sum.sum;
+        let mut wide = [T::wide_zero(s); 1 + SUMS];
+        if EXP {
+            wide[0] = widen::<S, T, F>(s, sum.parts, N);
         }
-        sum
+        for k in 0..F::SUMS {
+            wide[1 + k] = T::widen(s, sum.sums[k]);
+        }
+        wide
     }
 
     /// Sums exponentials (if `EXP`) and what `f` adds, and leaves the exponentials in the panel where `STORE`. Brings the
@@ -923,7 +952,6 @@ pub(crate) mod across {
         let first = if EXP { 0 } else { 1 };
         let mut ties = <S as Simd<T>>::Tally::new(s);
         // (Lanes are written in the first group: to fill all of this beforehand would take as long as a short panel.)
-        let mut held = [[MaybeUninit::<Vector<S, T>>::uninit(); 16]; 1 + SUMS];
         let mut wide = [[MaybeUninit::<T::Wide<S>>::uninit(); 16]; 1 + SUMS];
         let mut j = 0;
         while j < n {
@@ -931,37 +959,30 @@ pub(crate) mod across {
             let used = lanes.min(end - j);
             for l in 0..used {
                 let at = j + l;
+                let count = (end - at).div_ceil(lanes);
                 let tally = (&mut ties, l);
                 // SAFETY: the caller's promise.
-                let sum = unsafe {
-                    match (end - at).div_ceil(lanes) {
+                let sums = unsafe {
+                    match count {
                         1 => group::<S, T, F, EXP, STORE, 1>(exp, m, f, panels, at, next, tally),
                         2 => group::<S, T, F, EXP, STORE, 2>(exp, m, f, panels, at, next, tally),
                         3 => group::<S, T, F, EXP, STORE, 3>(exp, m, f, panels, at, next, tally),
                         _ => group::<S, T, F, EXP, STORE, 4>(exp, m, f, panels, at, next, tally),
                     }
                 };
-                let all = sum.all();
                 for k in first..1 + F::SUMS {
-                    held[k][l].write(all[k]);
+                    // (Nothing to add to in the first group, and most panels have but one.)
+                    let sum = if j == 0 {
+                        sums[k]
+                    } else {
+                        // SAFETY: the first group has as many lanes as any.
+                        T::wide_merge(s, unsafe { wide[k][l].assume_init() }, sums[k])
+                    };
+                    wide[k][l].write(sum);
                 }
             }
             if EXP {
                 ties.settle_lanes(0..used);
-            }
-            for k in first..1 + F::SUMS {
-                for l in 0..used {
-                    // SAFETY: held above.
-                    let sum = unsafe { held[k][l].assume_init() };
-                    // (Nothing to add to in the first group, and most panels have but one.)
-                    let sum = if j == 0 {
-                        T::widen(s, sum)
-                    } else {
-                        // SAFETY: the first group has as many lanes as any.
-                        T::wide_add(s, unsafe { wide[k][l].assume_init() }, sum)
-                    };
-                    wide[k][l].write(sum);
-                }
             }
             j += GROUP * lanes;
         }

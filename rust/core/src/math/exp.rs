@@ -154,7 +154,7 @@ impl<'a, T: Float> RowExp<'a, T> {
     /// In all lanes.
     #[inline(always)]
     pub(crate) fn splat<S: Simd<T>>(&self, s: S) -> Exp<S, T> {
-        let mut exp = Exp::of_base(s, self.base);
+        let mut exp = Exp::unshifted(s, &constants(s, self.base));
         exp.shift = Vector::splat(s, self.shift);
         exp.floor = Vector::splat(s, self.floor);
         exp.peak[0] = Vector::splat(s, self.peak);
@@ -162,45 +162,28 @@ impl<'a, T: Float> RowExp<'a, T> {
     }
 }
 
+/// The constants of one temperature, in all lanes.
+#[inline(always)]
+fn constants<S: Simd<T>, T: Float>(s: S, base: &Base<T>) -> [Vector<S, T>; CONSTANTS] {
+    let mut constants = [Vector::zero(s); CONSTANTS];
+    for i in 0..CONSTANTS {
+        constants[i] = Vector::splat(s, base.constants[i]);
+    }
+    constants
+}
+
 impl<S: Simd<T>, T: Float> Exp<S, T> {
     /// For rows of one temperature, whose maxima are the lanes of `m`.
     #[inline(always)]
     pub(crate) fn new(s: S, base: &Base<T>, m: Vector<S, T>, depth: Depth) -> Self {
-        let mut constants = [Vector::zero(s); CONSTANTS];
-        for i in 0..CONSTANTS {
-            constants[i] = Vector::splat(s, base.constants[i]);
-        }
-        Self::at_maxima(s, m, &constants, depth)
-    }
-
-    /// The constants of one temperature; what depends on the maxima is zero.
-    #[inline(always)]
-    fn of_base(s: S, base: &Base<T>) -> Self {
-        let zero = Vector::zero(s);
-        let (mut step, mut poly) = ([zero; 2], [zero; 8]);
-        for i in 0..2 {
-            step[i] = Vector::splat(s, base.constants[STEP[i]]);
-        }
-        for i in 0..T::DEGREE {
-            poly[i] = Vector::splat(s, base.constants[POLY + i]);
-        }
-        Self {
-            scale: Vector::splat(s, base.constants[SCALE]),
-            shift: zero,
-            step,
-            poly,
-            table: T::table(s),
-            octaves: zero,
-            floor: zero,
-            peak: [zero; 2],
-        }
+        Self::at_maxima(s, m, &constants(s, base), depth)
     }
 
     /// The same, of rows that have the one temperature of `base`: now the compiler knows so, and that both registers of an
     /// AVX2 vector of constants are the same.
     #[inline(always)]
     pub(crate) fn alike(&self, s: S, base: &Base<T>) -> Self {
-        let mut exp = Self::of_base(s, base);
+        let mut exp = Self::unshifted(s, &constants(s, base));
         exp.shift = self.shift;
         exp.octaves = self.octaves;
         exp.floor = self.floor;

@@ -81,6 +81,7 @@ impl RowOp for ScaledSoftmax {
     const MASKED: f64 = 0.0;
     const DERIVES: bool = true;
     const VANISHES: bool = true;
+    const ALONE: bool = true;
     const PICK: Pick = Pick::Class;
     const FIX: Option<usize> = Some(2);
     const SCALES: bool = true;
@@ -123,6 +124,7 @@ impl<const GRADIENT: bool> RowOp for Dense<GRADIENT> {
     const SECOND: bool = true;
     const SUMS: usize = 3;
     const VANISHES: bool = true;
+    const ALONE: bool = true;
     const PICK: Pick = Pick::Peak;
     const FIX: Option<usize> = if GRADIENT { Some(3) } else { None };
 

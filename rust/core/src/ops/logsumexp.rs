@@ -17,6 +17,7 @@ impl RowOp for LogSumExp {
     const FROM: From = From::Nothing;
     const PARAMS: usize = 2;
     const MASKED: f64 = f64::NEG_INFINITY;
+    const ALONE: bool = true;
     const PICK: Pick = Pick::Class;
     const REFINED: bool = true;
 

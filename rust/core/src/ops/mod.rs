@@ -431,6 +431,8 @@ pub(crate) trait RowOp: Copy + Send + Sync + 'static {
     const SUMS: usize = 0;
     /// Whether exponentials are multiplied with what may be large, so that tiny ones have to be zero.
     const VANISHES: bool = false;
+    /// Whether no two exponentials are added in the type itself: of their sum a logarithm is taken.
+    const ALONE: bool = false;
     /// How far down exponentials are told from zero.
     const DEPTH: Depth = if Self::VANISHES { Depth::Shallow } else { Depth::Full };
     /// Which number is picked out of the row.
@@ -502,6 +504,7 @@ impl<S: Simd<T>, T: Float, O: RowOp> Terms<S, T> for Sums<S, T, O> {
     const SUMS: usize = O::SUMS;
     const SECOND: bool = O::SECOND;
     const VANISHES: bool = O::VANISHES;
+    const ALONE: bool = O::ALONE;
     #[inline(always)]
     fn add(self, sums: &mut [Vector<S, T>; SUMS], m: Vector<S, T>, e: Vector<S, T>, x: Vector<S, T>, b: Vector<S, T>) {
         let picked = self.picked;

@@ -143,6 +143,8 @@ pub(crate) trait Float:
     fn wide_zero<S: Isa>(s: S) -> Self::Wide<S>;
     /// A lane sum of a few terms: zero plus it.
     fn widen<S: Isa + Simd<Self>>(s: S, group: Vector<S, Self>) -> Self::Wide<S>;
+    /// Adds two lane sums of a few terms.
+    fn wide_pair<S: Isa + Simd<Self>>(s: S, pair: [Vector<S, Self>; 2]) -> Self::Wide<S>;
     /// Adds a lane sum of a few terms.
     fn wide_add<S: Isa + Simd<Self>>(s: S, sum: Self::Wide<S>, group: Vector<S, Self>) -> Self::Wide<S>;
     /// Adds lane by lane.
@@ -314,6 +316,10 @@ impl Float for f32 {
         [Vector(low, s), Vector(high, s)]
     }
     #[inline(always)]
+    fn wide_pair<S: Isa + Simd<Self>>(s: S, pair: [Vector<S, Self>; 2]) -> Self::Wide<S> {
+        Self::wide_merge(s, Self::widen(s, pair[0]), Self::widen(s, pair[1]))
+    }
+    #[inline(always)]
     fn wide_add<S: Isa + Simd<Self>>(s: S, sum: Self::Wide<S>, group: Vector<S, Self>) -> Self::Wide<S> {
         let [low, high] = s.widen(group.0);
         [sum[0] + Vector(low, s), sum[1] + Vector(high, s)]
@@ -458,6 +464,10 @@ impl Float for f64 {
     #[inline(always)]
     fn widen<S: Isa + Simd<Self>>(s: S, group: Vector<S, Self>) -> Self::Wide<S> {
         [group, Vector::zero(s)]
+    }
+    #[inline(always)]
+    fn wide_pair<S: Isa + Simd<Self>>(_: S, pair: [Vector<S, Self>; 2]) -> Self::Wide<S> {
+        two_sum(pair[0], pair[1])
     }
     #[inline(always)]
     fn wide_add<S: Isa + Simd<Self>>(_: S, sum: Self::Wide<S>, group: Vector<S, Self>) -> Self::Wide<S> {

@@ -266,7 +266,7 @@ operator!(Add, add);
 operator!(Sub, sub);
 operator!(Mul, mul);
 
-/// Elements of a lane that are added in the type itself.
+/// Elements of a lane that are added before their sum is added to the others'.
 pub(crate) const GROUP: usize = 4;
 /// How many groups wait until what they bring is added up.
 pub(crate) const HELD: usize = 16;

@@ -25,7 +25,7 @@ use crate::numbers::Numbers;
 ///
 /// Notes
 /// -----
-/// Errors are at most 3.5 ULP for float32 and float64, and 0.51 for float16 and bfloat16, at every temperature.
+/// Errors are at most 3 ULP for float32, 3.5 for float64 and 0.51 for float16 and bfloat16, at every temperature.
 ///
 /// A row that holds NaN or ``+inf``, or nothing but ``-inf``, gives NaN in all its places. Otherwise ``-inf`` gives 0.
 /// A masked element gives 0, in such rows too. A row without elements gives none.
@@ -89,9 +89,9 @@ pub fn softmax<'py>(
 ///
 /// Notes
 /// -----
-/// Errors are at most 3.5 ULP for float32, 4 for float64 and 0.51 for float16 and bfloat16, at every temperature. (The
-/// worst are rows whose logarithm depends on one to three exponentials beside the largest; where 64 and more share the
-/// sum and no probability is above 0.6, errors are at most 1.5 and 2 ULP.)
+/// Errors are at most 1.5 ULP for float32, 2 for float64 and 0.51 for float16 and bfloat16, at every temperature; 2.75
+/// and 3 for rows of fewer than 64 elements or with a probability above 0.6 (the logarithm may then depend on one
+/// exponential, whose error nothing averages out).
 ///
 /// A row that holds NaN or ``+inf``, or nothing but ``-inf``, gives NaN in all its places. Otherwise ``-inf`` stays. A
 /// masked element gives ``-inf``, in such rows too. A row without elements gives none.
@@ -170,7 +170,7 @@ pub fn log_softmax<'py>(
 /// Notes
 /// -----
 /// With m the maximum and s the sum of the other exponentials over its own, the result is m + log1p(s). Errors are at
-/// most 3 ULP for float32, 4 for float64 (1 and 2 where 64 elements and more share the sum and no probability is above
+/// most 1.25 ULP for float32 and 2 for float64 (2 and 3 for rows of fewer than 64 elements or with a probability above
 /// 0.6), and 0.51 for float16 and bfloat16, in ULP of the largest of abs(m), abs(result) and log1p(s).
 ///
 /// A row that holds NaN gives NaN; otherwise ``+inf`` gives ``+inf``. ``-inf`` and masked elements add nothing: a row

@@ -66,7 +66,7 @@ fn cap(value: Option<Real<'_>>) -> PyResult<Option<f64>> {
 /// -----
 #[doc = include_str!("../doc/loss_notes.txt")]
 ///
-/// Errors of the loss of a row are at most 3 ULP for float32 and 4 for float64, in ULP of the largest of abs(m -
+/// Errors of the loss of a row are at most 2 ULP for float32 and 3 for float64, in ULP of the largest of abs(m -
 /// logits[y]), the loss and log1p(s), with m the maximum and s the sum of the other exponentials over its own.
 ///
 #[doc = include_str!("../doc/loss_bits.txt")]
