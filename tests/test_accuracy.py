@@ -138,8 +138,8 @@ def rows_of_few(dtype, rng):
 @pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64], ids=str)
 def test_few_large_elements(dtype, rng):
     """The rest at a depth at which a large element is rounded as one of them is added to it."""
-    for all_rows in rows_of_few(dtype, rng):
-        all_rows = all_rows.astype(dtype)
+    for rows in rows_of_few(dtype, rng):
+        all_rows = rows.astype(dtype)
         certain = BY_NAME["softmax"].reference(all_rows).max(axis=-1) > ulps.CERTAIN
         short = certain | (all_rows.shape[1] < ulps.LONG)
         for long, x in enumerate((all_rows[short], all_rows[~short])):

@@ -2,15 +2,12 @@
 //! ([`across`]: a lane is a row).
 //!
 //! Both add up in the same order, so a row has the same bits in either. Element `j` belongs to lane `j mod LANES`. A lane's
-//! elements are added in groups of four: exponentials in wide lanes (float64 for float32, pairs for float64), where two
-//! and two were added in the type itself if no logarithm is taken of the sum ([`Terms::ALONE`]); other terms in the type
-//! itself. Groups are added in wide lanes, and these pairwise in the end (`l` with `l + LANES / 2`, and so on): the error
-//! does not grow with the row.
+//! elements are added in groups of four: exponentials in wide lanes (float64 for float32, pairs for float64), for some ops
+//! after two and two were added in the type itself ([`Adds`]); other terms in the type itself. Groups are added in wide
+//! lanes, and these pairwise in the end (`l` with `l + LANES / 2`, and so on): the error does not grow with the row.
 //!
 //! (An exponential that is nearly all of a lane is rounded each time that a small one is added to it in the type, and
-//! where a few such are nearly all of the row, or the small ones are alike, this does not average out. Once costs softmax
-//! 0.4 ULP, twice 0.8 (the most that was found); the logarithm is allowed less than either. Alone, exponentials take
-//! softmax a tenth more time than in pairs, and pairs 2 to 4 % more than fours.)
+//! where a few such are nearly all of the row, or the small ones are alike, this does not average out.)
 
 use std::mem::MaybeUninit;
 
@@ -24,8 +21,20 @@ pub(crate) const SUMS: usize = 3;
 pub(crate) struct Sum<S: Isa> {
     /// Sums and what rounding took from them, eight lanes still to be added pairwise: the exponentials first.
     pub(crate) folded: [[Vector<S, f64>; 2]; 1 + SUMS],
-    /// How many elements are the maximum.
+    /// How many elements are the maximum; 0 if [`Adds::All`].
     pub(crate) ties: f64,
+}
+
+/// Which exponentials are added up, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Adds {
+    /// All. (Where they are stored, they are added from there: to take the maximum's out, a vector takes four operations of
+    /// thirty.)
+    All,
+    /// All but the maximum's, which are counted.
+    Others,
+    /// The same, in pairs: what takes a tenth less time, and may be off by half an ULP more.
+    OthersInPairs,
 }
 
 /// What a pass sums up beside the exponentials. (A trait and not a closure: these have to be inlined, and closures are
@@ -38,16 +47,15 @@ pub(crate) trait Terms<S: Simd<T>, T: Float>: Copy {
     /// Whether an exponential below the floor is exactly zero. (Where nothing large is multiplied with it, it rounds to
     /// zero by itself.)
     const VANISHES: bool;
-    /// Whether no two exponentials are added in the type itself.
-    const ALONE: bool;
+    const ADDS: Adds;
     /// Adds the terms of some elements: their exponentials, themselves, those of the second row; `m` the maximum.
     fn add(self, sums: &mut [Vector<S, T>; SUMS], m: Vector<S, T>, e: Vector<S, T>, x: Vector<S, T>, b: Vector<S, T>);
 }
 
-/// Lane sums of up to four elements each: the exponentials without the maximum's, then what `Terms` adds.
+/// Lane sums of up to four elements each.
 #[derive(Clone, Copy)]
 struct Group<S: Simd<T>, T: Float> {
-    /// The exponentials: two in each of the first two, or one in each.
+    /// The exponentials: two in each of the first two, or one in each. (Zero for a maximum that is counted.)
     parts: [Vector<S, T>; GROUP],
     sums: [Vector<S, T>; SUMS],
 }
@@ -77,10 +85,16 @@ impl<S: Simd<T>, T: Float> Group<S, T> {
     }
 }
 
+/// How many exponentials are added in the type itself.
+#[inline(always)]
+fn added<S: Simd<T>, T: Float, F: Terms<S, T>>() -> usize {
+    if matches!(F::ADDS, Adds::OthersInPairs) { 2 } else { 1 }
+}
+
 /// How many [`Group::parts`] `n` exponentials have.
 #[inline(always)]
 fn parts<S: Simd<T>, T: Float, F: Terms<S, T>>(n: usize) -> usize {
-    if F::ALONE { n } else { n.div_ceil(2) }
+    n.div_ceil(added::<S, T, F>())
 }
 
 /// The sum of [`Group::parts`] with `n` exponentials.
@@ -187,16 +201,17 @@ fn terms<S: Simd<T>, T: Float, F: Terms<S, T>, C: Tally<S, T>, const N: usize>(
         if F::VANISHES {
             e[i] = e[i].select(x[i].not_less(exp.floor), Vector::zero(m.1));
         }
-        // (Pairs begin with their first, not with zero: that saves an addition.)
         let before = *group;
         let place = first + i;
-        let part = if F::ALONE { place } else { place / 2 };
-        let sum = if F::ALONE || place.is_multiple_of(2) {
-            None
+        let part = &mut group.parts[place / added::<S, T, F>()];
+        *part = if F::ADDS == Adds::All {
+            e[i]
         } else {
-            Some(group.parts[part])
+            // (A pair begins with its first, not with zero: that saves an addition.)
+            let begins = place.is_multiple_of(added::<S, T, F>());
+            let sum = if begins { None } else { Some(*part) };
+            ties.add_others(sum, e[i], exp.peak[0], number, place)
         };
-        group.parts[part] = ties.add_others(sum, e[i], exp.peak[0], number, place);
         f.add(&mut group.sums, m, e[i], x[i], b[i]);
         if let Some(valid) = valid
             && i == N - 1
@@ -549,6 +564,8 @@ pub(crate) mod along {
         let mut ties = <S as Simd<T>>::Tally::new(s);
         let mut wide = [T::wide_zero(s); 1 + SUMS];
         let mut held = [Held::nothing(); HELD];
+        // (Nothing is taken out of what is stored.)
+        let from_row = STORE && F::ADDS == Adds::All && F::SUMS == 0;
         // SAFETY: every access ends at or before n.
         unsafe {
             // First what is beyond the last group, at most four vectors and the last of them in part: it waits for itself, and
@@ -591,11 +608,24 @@ pub(crate) mod along {
                             }
                         }
                     }
-                    held[i].hold::<F>(&group);
+                    if !from_row {
+                        held[i].hold::<F>(&group);
+                    }
                     j += GROUP * lanes;
                 }
-                for group in &held[..groups] {
-                    group.release::<F>(s, &mut wide);
+                if from_row {
+                    let start = e.add(j - groups * GROUP * lanes);
+                    for i in 0..groups {
+                        let mut group = Group::zero(s);
+                        for k in 0..GROUP {
+                            group.parts[k] = Vector::load(s, start.add((i * GROUP + k) * lanes));
+                        }
+                        wide[0] = T::wide_merge(s, wide[0], widen::<S, T, F>(s, group.parts, GROUP));
+                    }
+                } else {
+                    for group in &held[..groups] {
+                        group.release::<F>(s, &mut wide);
+                    }
                 }
                 ties.settle(0..groups);
             }

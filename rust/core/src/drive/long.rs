@@ -126,7 +126,7 @@ impl State {
     /// The statistics of a row of scores that this is the state of, in all lanes: at a temperature of 1, where nothing was
     /// picked or given.
     #[inline(always)]
-    fn stats<S: Isa, T: Float>(&self, s: S) -> Stats<S> {
+    fn stats<S: Isa, T: Float, O: RowOp>(&self, s: S) -> Stats<S> {
         let (one, zero) = (Vector::splat(s, 1.0), Vector::zero(s));
         let max = Vector::splat(s, self.max);
         let own = [Vector::splat(s, self.peak[0]), Vector::splat(s, self.peak[1])];
@@ -155,6 +155,7 @@ impl State {
                 square_factor: zero,
             },
         }
+        .without_maximum::<O>()
     }
 }
 
@@ -235,7 +236,7 @@ impl<T: Stored> Long<T> {
                 square: Vector::splat(s, given.square),
                 square_factor: Vector::splat(s, given.square_factor),
             },
-            ..self.state.stats::<S, T>(s)
+            ..self.state.stats::<S, T, O>(s)
         }
     }
 }
@@ -912,7 +913,7 @@ impl<T: Stored, O: RowOp> Kernel<T> for Refine<'_, '_, T, O> {
                 let from = Source::of(scratch.cast_const(), std::ptr::null());
                 state = state.merge::<f64>(sum_block(s, &unit, m, f, from, len));
             }
-            T::from_f64(call.op.row::<_, f64>(&state.stats::<_, f64>(s))[0].lane(0))
+            T::from_f64(call.op.row::<_, f64>(&state.stats::<_, f64, O>(s))[0].lane(0))
         }
     }
 }

@@ -232,7 +232,8 @@ impl<'c, S: Isa + Simd<T>, T: Stored> Stage<'c, S, T> {
                     square_factor: zero,
                 },
             },
-        };
+        }
+        .without_maximum::<O>();
         let mut doubtful = doubt(stats.picked) + doubt(stats.given.factor);
         for k in 0..O::SUMS {
             doubtful = doubtful + doubt(sums[k]);

@@ -12,6 +12,7 @@
 
 use super::{Elements, From, Given, Params, Pick, RowOp, Stats};
 use crate::math::log::log1p;
+use crate::row::Adds;
 use crate::row::SUMS;
 use crate::simd::{Float, Isa, Simd, Vector};
 
@@ -81,7 +82,7 @@ impl RowOp for ScaledSoftmax {
     const MASKED: f64 = 0.0;
     const DERIVES: bool = true;
     const VANISHES: bool = true;
-    const ALONE: bool = true;
+    const ADDS: Adds = Adds::Others;
     const PICK: Pick = Pick::Class;
     const FIX: Option<usize> = Some(2);
     const SCALES: bool = true;
@@ -124,7 +125,7 @@ impl<const GRADIENT: bool> RowOp for Dense<GRADIENT> {
     const SECOND: bool = true;
     const SUMS: usize = 3;
     const VANISHES: bool = true;
-    const ALONE: bool = true;
+    const ADDS: Adds = Adds::Others;
     const PICK: Pick = Pick::Peak;
     const FIX: Option<usize> = if GRADIENT { Some(3) } else { None };
 

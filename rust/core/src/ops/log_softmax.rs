@@ -8,6 +8,7 @@
 
 use super::{From, Params, RowOp, Stats};
 use crate::math::log::log1p;
+use crate::row::Adds;
 use crate::simd::{Float, Isa, Simd, Vector, two_sum};
 
 /// The logarithms of the probabilities; `SCALED` where the temperature is not 1.
@@ -18,7 +19,7 @@ impl<const SCALED: bool> RowOp for LogSoftmax<SCALED> {
     const FROM: From = From::X;
     const PARAMS: usize = if SCALED { 6 } else { 2 };
     const MASKED: f64 = f64::NEG_INFINITY;
-    const ALONE: bool = true;
+    const ADDS: Adds = Adds::Others;
 
     #[inline(always)]
     fn row<S: Isa, T: Float>(self, stats: &Stats<S>) -> Params<Vector<S, f64>> {

@@ -7,6 +7,7 @@
 
 use super::{From, Losses, Params, Pick, RowOp, Stats};
 use crate::math::log::log1p;
+use crate::row::Adds;
 use crate::simd::{Float, Isa, Vector};
 
 /// The logarithm of the sum of exponentials. (No temperature: scipy's and torch's have none either.)
@@ -17,7 +18,7 @@ impl RowOp for LogSumExp {
     const FROM: From = From::Nothing;
     const PARAMS: usize = 2;
     const MASKED: f64 = f64::NEG_INFINITY;
-    const ALONE: bool = true;
+    const ADDS: Adds = Adds::Others;
     const PICK: Pick = Pick::Class;
     const REFINED: bool = true;
 

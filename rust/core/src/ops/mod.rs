@@ -12,7 +12,7 @@ mod softmax;
 use std::marker::PhantomData;
 
 use crate::math::exp::{Base, Depth, Exp};
-use crate::row::{Map, SUMS, Terms, each};
+use crate::row::{Adds, Map, SUMS, Terms, each};
 use crate::simd::{Float, GROUP, Isa, Part, Simd, Vector, pow2, two_sum};
 
 pub(crate) use cross_entropy::Losses;
@@ -235,6 +235,26 @@ fn split_factor<S: Isa, T: Float>(hi: Vector<S, f64>, lo: Vector<S, f64>, fuses:
 }
 
 impl<S: Isa> Stats<S> {
+    /// The same with one maximum taken out of `sum`, if all exponentials are in it.
+    #[inline(always)]
+    pub(crate) fn without_maximum<O: RowOp>(self) -> Self {
+        if O::ADDS != Adds::All {
+            return self;
+        }
+        let s = self.sum.1;
+        let zero = Vector::zero(s);
+        let [sum, lost] = two_sum(self.sum, zero - self.own);
+        // As much as one maximum may be others, and k equal probabilities are 1 / k.
+        let others = sum.not_less(self.own);
+        Self {
+            sum,
+            rest: self.rest + lost,
+            ties: Vector::splat(s, 1.0),
+            peak: [self.own.select(others, self.peak[0]), zero.select(others, self.peak[1])],
+            ..self
+        }
+    }
+
     /// Sum over all but one maximum of exp((x - m) / T), as a pair: what log1p takes.
     #[inline(always)]
     pub(crate) fn tail(&self) -> [Vector<S, f64>; 2] {
@@ -431,8 +451,9 @@ pub(crate) trait RowOp: Copy + Send + Sync + 'static {
     const SUMS: usize = 0;
     /// Whether exponentials are multiplied with what may be large, so that tiny ones have to be zero.
     const VANISHES: bool = false;
-    /// Whether no two exponentials are added in the type itself: of their sum a logarithm is taken.
-    const ALONE: bool = false;
+    /// Which exponentials are added up, and how: all but the maximum's where what is left of 1 beside a probability is
+    /// wanted, and with all their digits where a logarithm is.
+    const ADDS: Adds = Adds::OthersInPairs;
     /// How far down exponentials are told from zero.
     const DEPTH: Depth = if Self::VANISHES { Depth::Shallow } else { Depth::Full };
     /// Which number is picked out of the row.
@@ -504,7 +525,7 @@ impl<S: Simd<T>, T: Float, O: RowOp> Terms<S, T> for Sums<S, T, O> {
     const SUMS: usize = O::SUMS;
     const SECOND: bool = O::SECOND;
     const VANISHES: bool = O::VANISHES;
-    const ALONE: bool = O::ALONE;
+    const ADDS: Adds = O::ADDS;
     #[inline(always)]
     fn add(self, sums: &mut [Vector<S, T>; SUMS], m: Vector<S, T>, e: Vector<S, T>, x: Vector<S, T>, b: Vector<S, T>) {
         let picked = self.picked;

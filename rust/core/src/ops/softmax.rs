@@ -5,6 +5,7 @@
 //! a fifth and less accurate, for the divisor would be rounded to the type.)
 
 use super::{From, Params, RowOp, Stats};
+use crate::row::Adds;
 use crate::simd::{Float, Isa, Vector};
 
 /// The probabilities.
@@ -15,6 +16,7 @@ impl RowOp for Softmax {
     const FROM: From = From::Exp;
     const PARAMS: usize = 2;
     const MASKED: f64 = 0.0;
+    const ADDS: Adds = Adds::All;
     const SCALES: bool = true;
 
     #[inline(always)]
