@@ -130,9 +130,9 @@ impl State {
         let (one, zero) = (Vector::splat(s, 1.0), Vector::zero(s));
         let max = Vector::splat(s, self.max);
         let own = [Vector::splat(s, self.peak[0]), Vector::splat(s, self.peak[1])];
-        let mut sums = [zero; SUMS];
+        let (mut sums, mut rests) = ([zero; SUMS], [zero; SUMS]);
         for k in 0..SUMS {
-            sums[k] = total(Vector::splat(s, self.sums[k][0]), Vector::splat(s, self.sums[k][1]));
+            [sums[k], rests[k]] = total(Vector::splat(s, self.sums[k][0]), Vector::splat(s, self.sums[k][1]));
         }
         Stats {
             fuses: S::LEVEL.fuses(),
@@ -147,6 +147,7 @@ impl State {
             own: own[0],
             ties: Vector::splat(s, self.ties),
             sums,
+            rests,
             picked: zero,
             given: Given {
                 weight: one,

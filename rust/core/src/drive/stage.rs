@@ -191,10 +191,10 @@ impl<'c, S: Isa + Simd<T>, T: Stored> Stage<'c, S, T> {
                 [temperature, Vector::splat(s, moved), temperature]
             }
         };
-        let mut sums = [Vector::zero(s); SUMS];
+        let (mut sums, mut rests) = ([Vector::zero(s); SUMS], [Vector::zero(s); SUMS]);
         for k in 0..O::SUMS {
             let [hi, lo] = all_sums.half(s, 1 + k, i, count);
-            sums[k] = total(hi, lo);
+            [sums[k], rests[k]] = total(hi, lo);
         }
         let (one, zero) = (Vector::splat(s, 1.0), Vector::zero(s));
         let stats = Stats {
@@ -214,6 +214,7 @@ impl<'c, S: Isa + Simd<T>, T: Stored> Stage<'c, S, T> {
             own: if O::SCORES { own[0] } else { of_zero },
             ties: T::widen_half(s, found.ties, i),
             sums,
+            rests,
             picked: T::widen_half(s, found.picked, i),
             given: match &given {
                 // SAFETY: eight of sixteen lanes.
@@ -378,10 +379,13 @@ struct Half<S: Isa> {
     losses: Losses<Vector<S, f64>>,
 }
 
-/// A sum and what rounding took from it; of an infinite sum that is NaN, and means nothing.
+/// A sum and what rounding took from it (of an infinite sum that is NaN, and means nothing), so that the first is the whole
+/// rounded once.
 #[inline(always)]
-pub(super) fn total<S: Isa>(sum: Vector<S, f64>, rest: Vector<S, f64>) -> Vector<S, f64> {
-    sum + rest.select(rest.equal(rest), Vector::zero(sum.1))
+pub(super) fn total<S: Isa>(sum: Vector<S, f64>, rest: Vector<S, f64>) -> [Vector<S, f64>; 2] {
+    let rest = rest.select(rest.equal(rest), Vector::zero(sum.1));
+    let whole = sum + rest;
+    [whole, rest - (whole - sum)]
 }
 
 /// A number of a row that overflows times this may take its elements beyond the type: to move the largest element by half

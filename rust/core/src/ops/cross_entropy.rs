@@ -14,7 +14,7 @@ use super::{Elements, From, Given, Params, Pick, RowOp, Stats};
 use crate::math::log::log1p;
 use crate::row::Adds;
 use crate::row::SUMS;
-use crate::simd::{Float, Isa, Simd, Vector};
+use crate::simd::{Float, Isa, Simd, Vector, two_sum};
 
 /// What a row adds to the loss.
 pub(crate) struct Losses<V> {
@@ -60,12 +60,17 @@ fn square_factor<S: Isa>(stats: &Stats<S>) -> Vector<S, f64> {
     zero.select(factor.equal(zero), factor * logsumexp(stats))
 }
 
-/// (factor + square) / (T sum of all exponentials) as [`Stats::scale`] has it. Where x / T overflows, the squared logsumexp
+/// (factor + square) / (T sum of all exponentials) as [`Stats::scale`] has it; the factor is a pair. Where x / T overflows, the squared logsumexp
 /// is infinite, but not what is beside the maximum: a probability of 0 times the largest number is still 0.
 #[inline(always)]
-fn scale<S: Isa, T: Float>(stats: &Stats<S>, factor: Vector<S, f64>, square: Vector<S, f64>) -> [Vector<S, f64>; 2] {
+fn scale<S: Isa, T: Float>(
+    stats: &Stats<S>,
+    [factor, factor_lo]: [Vector<S, f64>; 2],
+    square: Vector<S, f64>,
+) -> [Vector<S, f64>; 2] {
     let zero = Vector::zero(square.1);
-    let [hi, lo] = stats.scale::<T>(factor + square);
+    let [sum, lost] = two_sum(factor, square);
+    let [hi, lo] = stats.scale::<T>([sum, factor_lo + lost]);
     let most = Vector::splat(square.1, -T::LOWEST.to_f64());
     let given = factor + stats.given.square_factor;
     let finite = (given * zero).equal(zero);
@@ -93,17 +98,15 @@ impl RowOp for ScaledSoftmax {
         let one = Vector::splat(stats.sum.1, 1.0);
         let factor = stats.given.factor;
         let square = square_factor(stats);
-        let [hi, lo] = scale::<S, T>(stats, factor, square);
-        let [others, inverse] = stats.shares();
+        let [hi, lo] = scale::<S, T>(stats, [factor, zero], square);
+        let [others, inverse, _] = stats.shares();
         let is_max = stats.picked.equal(stats.pivot);
         let p = inverse.select(is_max, stats.exp(stats.picked) * inverse);
         let p_less_one = (zero - others).select(is_max, p - one);
         let squared = zero.select(p.equal(zero), square * p);
         let [inverse, inverse_lo] = stats.inverse_temperature_pair();
         let at_class = factor * p_less_one + squared;
-        let low = at_class * inverse_lo;
-        // (What is infinite has no low part.)
-        let at_class = at_class.mul_add(inverse, low.select((low * zero).equal(zero), zero));
+        let at_class = at_class.mul_add(inverse, low(at_class * inverse_lo));
         [hi, lo, at_class, zero, zero, zero]
     }
 
@@ -111,6 +114,13 @@ impl RowOp for ScaledSoftmax {
     fn losses<S: Isa>(self, stats: &Stats<S>) -> Losses<Vector<S, f64>> {
         Losses::of_class(stats)
     }
+}
+
+/// A low part; what is infinite has none.
+#[inline(always)]
+fn low<S: Isa>(rest: Vector<S, f64>) -> Vector<S, f64> {
+    let zero = Vector::zero(rest.1);
+    rest.select((rest * zero).equal(zero), zero)
 }
 
 /// Rows with a number c_i for each element: the loss, and the gradient if `GRADIENT`.
@@ -147,14 +157,20 @@ impl<const GRADIENT: bool> RowOp for Dense<GRADIENT> {
         let factor = stats.given.factor;
         let square = square_factor(stats);
         let [_, others, at_max] = stats.sums;
-        let all = others + at_max;
-        let [hi, lo] = scale::<S, T>(stats, factor * all, square);
+        let [_, others_lo, at_max_lo] = stats.rests;
+        let [all, lost] = two_sum(others, at_max);
+        let all_lo = low(lost + (others_lo + at_max_lo));
+        let times_all = factor * all;
+        let times_all_lo = low(factor * all_lo - factor.fused_neg_mul_add(all, times_all));
+        let [hi, lo] = scale::<S, T>(stats, [times_all, times_all_lo], square);
         let inverse = stats.inverse_temperature();
-        let others = others + (at_max - stats.picked);
-        let [tail, peak] = stats.shares();
+        let [tail, peak, peak_lo] = stats.shares();
         // Where the probability is small it is the difference of the sums that would cancel.
         let half = Vector::splat(zero.1, 0.5);
-        let apart = (all * peak - stats.picked).select(tail.not_less(half), others - all * tail);
+        let small = (zero - all.fused_neg_mul_add(peak, stats.picked)) + low(all * peak_lo + all_lo * peak);
+        let others = others + (at_max - stats.picked);
+        let large = all.fused_neg_mul_add(tail, others) + low((others_lo + at_max_lo) - all_lo * tail);
+        let apart = small.select(tail.not_less(half), large);
         let at_peak = (factor * apart + square * peak) * inverse;
         [hi, lo, factor * inverse, at_peak, zero, zero]
     }

@@ -197,8 +197,9 @@ pub(crate) struct Stats<S: Simd<f64>> {
     pub(crate) own: Vector<S, f64>,
     /// How many elements are the maximum.
     pub(crate) ties: Vector<S, f64>,
-    /// What [`RowOp::add`] added up.
+    /// What [`RowOp::add`] added up, and what rounding took from it.
     pub(crate) sums: [Vector<S, f64>; SUMS],
+    pub(crate) rests: [Vector<S, f64>; SUMS],
     /// What [`RowOp::PICK`] picked; moved as `pivot` is.
     pub(crate) picked: Vector<S, f64>,
     /// The numbers that came with the row.
@@ -286,9 +287,10 @@ impl<S: Isa> Stats<S> {
         split_factor::<S, T>(hi, lo, self.fuses)
     }
 
-    /// s / (1 + s) and 1 / (1 + s), with s the tail: what is left of the probability at the maximum, and that itself.
+    /// s / (1 + s) and 1 / (1 + s), with s the tail: what is left of the probability at the maximum, and that itself with
+    /// what rounding took from it.
     #[inline(always)]
-    pub(crate) fn shares(&self) -> [Vector<S, f64>; 2] {
+    pub(crate) fn shares(&self) -> [Vector<S, f64>; 3] {
         let one = Vector::splat(self.sum.1, 1.0);
         let [s, rest] = self.tail();
         let [total, error] = two_sum(one, s);
@@ -296,7 +298,8 @@ impl<S: Isa> Stats<S> {
         let share = s * inverse;
         // What is left of the tail, which may be all that a gradient is.
         let left = share.fused_neg_mul_add(total, s) + (rest - share * (error + rest));
-        [left.mul_add(inverse, share), inverse]
+        let of_inverse = total.fused_neg_mul_add(inverse, one) - inverse * (error + rest);
+        [left.mul_add(inverse, share), inverse, of_inverse * inverse]
     }
 
     /// 1 / T.
@@ -315,15 +318,15 @@ impl<S: Isa> Stats<S> {
         [inverse, left * inverse]
     }
 
-    /// `factor` / (T sum of all exponentials) as the sum of two of `T`, each of which keeps all its digits.
+    /// `factor` (a pair) / (T sum of all exponentials) as the sum of two of `T`, each of which keeps all its digits.
     #[inline(always)]
-    pub(crate) fn scale<T: Float>(&self, factor: Vector<S, f64>) -> [Vector<S, f64>; 2] {
+    pub(crate) fn scale<T: Float>(&self, [factor, factor_lo]: [Vector<S, f64>; 2]) -> [Vector<S, f64>; 2] {
         let s = self.sum.1;
         let [hi, lo] = self.inverse_total();
         // factor / T, with what rounding took from it.
         let [inverse, inverse_lo] = self.inverse_temperature_pair();
         let quotient = factor * inverse;
-        let left = factor * inverse_lo - factor.fused_neg_mul_add(inverse, quotient);
+        let left = (factor * inverse_lo + factor_lo * inverse) - factor.fused_neg_mul_add(inverse, quotient);
         let product = hi * quotient;
         let zero = Vector::zero(s);
         let lost = hi.fused_neg_mul_add(quotient, product);

@@ -54,7 +54,7 @@ impl RowOp for SoftmaxProduct {
     #[inline(always)]
     fn row<S: Isa, T: Float>(self, stats: &Stats<S>) -> Params<Vector<S, f64>> {
         let one = Vector::splat(stats.sum.1, 1.0);
-        let [hi, lo] = stats.scale::<T>(stats.given.factor);
+        let [hi, lo] = stats.scale::<T>([stats.given.factor, Vector::zero(stats.sum.1)]);
         let [lift, lower] = Stats::lift::<T>(mean(stats, one));
         [hi, lo, stats.picked, mean(stats, lift), lower, Vector::zero(one.1)]
     }
@@ -148,7 +148,7 @@ pub(super) fn cotangent_params<S: Isa, T: Float>(
 ) -> Params<Vector<S, f64>> {
     let [inverse, _] = stats.inverse_total();
     let [lift, lower] = Stats::lift::<T>(sum * inverse * stats.inverse_temperature());
-    let [hi, lo] = stats.scale::<T>((Vector::zero(sum.1) - sum) * lift);
+    let [hi, lo] = stats.scale::<T>([(Vector::zero(sum.1) - sum) * lift, Vector::zero(sum.1)]);
     let [inverse, inverse_lo] = stats.split_inverse_temperature::<T>();
     [hi, lo, lower, inverse, inverse_lo, at_peak]
 }

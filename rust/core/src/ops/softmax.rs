@@ -45,7 +45,7 @@ impl RowOp for Probabilities {
     fn row<S: Isa, T: Float>(self, stats: &Stats<S>) -> Params<Vector<S, f64>> {
         let [hi, lo, ..] = Softmax.row::<S, T>(stats);
         let [inverse, inverse_lo] = stats.split_inverse_temperature::<T>();
-        let [tail, _] = stats.shares();
+        let [tail, ..] = stats.shares();
         let one = Vector::splat(tail.1, 1.0);
         let warm = stats.temperature.not_less(one);
         let times = one.select(warm, Vector::splat(tail.1, T::PROBABILITY));
