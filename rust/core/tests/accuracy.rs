@@ -22,6 +22,7 @@ const LOGSUMEXP_F32_SHORT: f64 = 2.0;
 const LOGSUMEXP_F64: f64 = 2.0;
 const LOGSUMEXP_F64_SHORT: f64 = 3.0;
 // Where a few exponentials are nearly all of the sum: each of them was rounded to float32.
+const LOG_SOFTMAX_F32_FEW: f64 = 1.75;
 const LOGSUMEXP_F32_FEW: f64 = 1.25;
 /// Where m and log1p(s) cancel to less than a quarter.
 const LOGSUMEXP_F32_CANCELLED: f64 = 8.0;
@@ -209,6 +210,7 @@ fn recipes(dtype: Dtype) -> Vec<Recipe> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
     Softmax,
+    LogSoftmaxFew,
     LogSumExpFew,
     LogSoftmaxShort,
     LogSoftmax,
@@ -217,8 +219,9 @@ enum Kind {
     LogSumExpCancelled,
 }
 
-const KINDS: [Kind; 7] = [
+const KINDS: [Kind; 8] = [
     Kind::Softmax,
+    Kind::LogSoftmaxFew,
     Kind::LogSumExpFew,
     Kind::LogSoftmax,
     Kind::LogSoftmaxShort,
@@ -234,6 +237,7 @@ impl Kind {
         match op {
             Op::Softmax => Self::Softmax,
             Op::LogSoftmax if short => Self::LogSoftmaxShort,
+            Op::LogSoftmax if few => Self::LogSoftmaxFew,
             Op::LogSoftmax => Self::LogSoftmax,
             // Where the promise is one for the result itself, in any dtype but float64.
             Op::LogSumExp
@@ -252,6 +256,7 @@ impl Kind {
     fn name(self) -> String {
         match self {
             Self::Softmax => "softmax".to_owned(),
+            Self::LogSoftmaxFew => format!("log_softmax, n >= {SHORT}, p < 0.6, few large"),
             Self::LogSumExpFew => format!("logsumexp, n >= {SHORT}, p < 0.6, few large"),
             Self::LogSoftmaxShort => format!("log_softmax, n < {SHORT} or p > 0.6"),
             Self::LogSoftmax => format!("log_softmax, n >= {SHORT}, p < 0.6"),
@@ -269,6 +274,7 @@ impl Kind {
         }
         match self {
             Self::Softmax => pick(SOFTMAX_F32, SOFTMAX_F64),
+            Self::LogSoftmaxFew => pick(LOG_SOFTMAX_F32_FEW, LOG_SOFTMAX_F64),
             Self::LogSumExpFew => pick(LOGSUMEXP_F32_FEW, LOGSUMEXP_F64),
             Self::LogSoftmaxShort => pick(LOG_SOFTMAX_F32_SHORT, LOG_SOFTMAX_F64_SHORT),
             Self::LogSoftmax => pick(LOG_SOFTMAX_F32, LOG_SOFTMAX_F64),

@@ -12,8 +12,7 @@
 
 use super::{Elements, From, Given, Params, Pick, RowOp, Stats};
 use crate::math::log::log1p;
-use crate::row::Adds;
-use crate::row::SUMS;
+use crate::row::{Adds, SUMS};
 use crate::simd::{Float, Isa, Simd, Vector, two_sum};
 
 /// What a row adds to the loss.
@@ -37,7 +36,7 @@ impl<S: Isa> Losses<Vector<S, f64>> {
     fn new(stats: &Stats<S>, loss: Vector<S, f64>) -> Self {
         let zero = Vector::zero(stats.sum.1);
         let Given { weight, square, .. } = stats.given;
-        let log = logsumexp(stats);
+        let [log, _] = logsumexp(stats);
         Self {
             // A class of weight 0 adds nothing, be it as improbable as can be.
             entropy: zero.select(weight.equal(zero), weight * loss),
@@ -46,31 +45,52 @@ impl<S: Isa> Losses<Vector<S, f64>> {
     }
 }
 
-/// The logarithm of the sum of exp(x / T).
+/// A low part; what is infinite has none.
 #[inline(always)]
-fn logsumexp<S: Isa>(stats: &Stats<S>) -> Vector<S, f64> {
-    stats.max.div(stats.temperature) + log1p(stats.tail())
+fn low<S: Isa>(rest: Vector<S, f64>) -> Vector<S, f64> {
+    let zero = Vector::zero(rest.1);
+    rest.select((rest * zero).equal(zero), zero)
 }
 
-/// The factor of p_i that comes of the squared logsumexp, but for 1 / T.
+/// a * b as a pair; `b` is one.
 #[inline(always)]
-fn square_factor<S: Isa>(stats: &Stats<S>) -> Vector<S, f64> {
+fn product<S: Isa>(a: Vector<S, f64>, [b, b_lo]: [Vector<S, f64>; 2]) -> [Vector<S, f64>; 2] {
+    let hi = a * b;
+    [hi, low(a * b_lo - a.fused_neg_mul_add(b, hi))]
+}
+
+/// The logarithm of the sum of exp(x / T), as a pair.
+#[inline(always)]
+fn logsumexp<S: Isa>(stats: &Stats<S>) -> [Vector<S, f64>; 2] {
+    let quotient = stats.max.div(stats.temperature);
+    let left = quotient
+        .fused_neg_mul_add(stats.temperature, stats.max)
+        .div(stats.temperature);
+    let [sum, lost] = two_sum(quotient, log1p(stats.tail()));
+    [sum, low(lost + left)]
+}
+
+/// The factor of p_i that comes of the squared logsumexp, but for 1 / T, as a pair.
+#[inline(always)]
+fn square_factor<S: Isa>(stats: &Stats<S>) -> [Vector<S, f64>; 2] {
     let zero = Vector::zero(stats.sum.1);
     let factor = stats.given.square_factor;
-    zero.select(factor.equal(zero), factor * logsumexp(stats))
+    let [hi, lo] = product(factor, logsumexp(stats));
+    let none = factor.equal(zero);
+    [zero.select(none, hi), zero.select(none, lo)]
 }
 
-/// (factor + square) / (T sum of all exponentials) as [`Stats::scale`] has it; the factor is a pair. Where x / T overflows, the squared logsumexp
-/// is infinite, but not what is beside the maximum: a probability of 0 times the largest number is still 0.
+/// (factor + square) / (T sum of all exponentials) as [`Stats::scale`] has it, of pairs. Where x / T overflows, the squared
+/// logsumexp is infinite, but not what is beside the maximum: a probability of 0 times the largest number is still 0.
 #[inline(always)]
 fn scale<S: Isa, T: Float>(
     stats: &Stats<S>,
     [factor, factor_lo]: [Vector<S, f64>; 2],
-    square: Vector<S, f64>,
+    [square, square_lo]: [Vector<S, f64>; 2],
 ) -> [Vector<S, f64>; 2] {
     let zero = Vector::zero(square.1);
     let [sum, lost] = two_sum(factor, square);
-    let [hi, lo] = stats.scale::<T>([sum, factor_lo + lost]);
+    let [hi, lo] = stats.scale::<T>([sum, lost + (factor_lo + square_lo)]);
     let most = Vector::splat(square.1, -T::LOWEST.to_f64());
     let given = factor + stats.given.square_factor;
     let finite = (given * zero).equal(zero);
@@ -103,7 +123,8 @@ impl RowOp for ScaledSoftmax {
         let is_max = stats.picked.equal(stats.pivot);
         let p = inverse.select(is_max, stats.exp(stats.picked) * inverse);
         let p_less_one = (zero - others).select(is_max, p - one);
-        let squared = zero.select(p.equal(zero), square * p);
+        let [square, square_lo] = square;
+        let squared = zero.select(p.equal(zero), square.mul_add(p, square_lo * p));
         let [inverse, inverse_lo] = stats.inverse_temperature_pair();
         let at_class = factor * p_less_one + squared;
         let at_class = at_class.mul_add(inverse, low(at_class * inverse_lo));
@@ -116,20 +137,13 @@ impl RowOp for ScaledSoftmax {
     }
 }
 
-/// A low part; what is infinite has none.
-#[inline(always)]
-fn low<S: Isa>(rest: Vector<S, f64>) -> Vector<S, f64> {
-    let zero = Vector::zero(rest.1);
-    rest.select((rest * zero).equal(zero), zero)
-}
-
 /// Rows with a number c_i for each element: the loss, and the gradient if `GRADIENT`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Dense<const GRADIENT: bool>;
 
 impl<const GRADIENT: bool> RowOp for Dense<GRADIENT> {
     const FROM: From = if GRADIENT { From::Exp } else { From::Nothing };
-    const PARAMS: usize = if GRADIENT { 4 } else { 0 };
+    const PARAMS: usize = if GRADIENT { 5 } else { 0 };
     const MASKED: f64 = 0.0;
     const DERIVES: bool = true;
     const SECOND: bool = true;
@@ -160,10 +174,10 @@ impl<const GRADIENT: bool> RowOp for Dense<GRADIENT> {
         let [_, others_lo, at_max_lo] = stats.rests;
         let [all, lost] = two_sum(others, at_max);
         let all_lo = low(lost + (others_lo + at_max_lo));
-        let times_all = factor * all;
-        let times_all_lo = low(factor * all_lo - factor.fused_neg_mul_add(all, times_all));
-        let [hi, lo] = scale::<S, T>(stats, [times_all, times_all_lo], square);
-        let inverse = stats.inverse_temperature();
+        let [hi, lo] = scale::<S, T>(stats, product(factor, [all, all_lo]), square);
+        let inverse = stats.inverse_temperature_pair();
+        let each = product(factor, inverse);
+        let [each, each_lo] = T::split(zero.1, each[0], each[1]);
         let [tail, peak, peak_lo] = stats.shares();
         // Where the probability is small it is the difference of the sums that would cancel.
         let half = Vector::splat(zero.1, 0.5);
@@ -171,13 +185,17 @@ impl<const GRADIENT: bool> RowOp for Dense<GRADIENT> {
         let others = others + (at_max - stats.picked);
         let large = all.fused_neg_mul_add(tail, others) + low((others_lo + at_max_lo) - all_lo * tail);
         let apart = small.select(tail.not_less(half), large);
-        let at_peak = (factor * apart + square * peak) * inverse;
-        [hi, lo, factor * inverse, at_peak, zero, zero]
+        let [first, first_lo] = product(factor, [apart, zero]);
+        let [second, second_lo] = product(square[0], [peak, peak_lo]);
+        let [sum, lost] = two_sum(first, second);
+        let sum_lo = lost + (first_lo + second_lo + square[1] * peak);
+        let at_peak = sum.mul_add(inverse[0], low(sum * inverse[1] + sum_lo * inverse[0]));
+        [hi, lo, zero - each, at_peak, zero - each_lo, zero]
     }
 
     #[inline(always)]
     fn finish<S: Simd<T>, T: Float>(self, p: &Params<Vector<S, T>>, e: Vector<S, T>, c: Vector<S, T>) -> Vector<S, T> {
-        e.mul_add(p[0], e * p[1] - c * p[2])
+        e.mul_add(p[0], c.mul_add(p[2], c.mul_add(p[4], e * p[1])))
     }
 
     #[inline(always)]

@@ -310,7 +310,7 @@ impl<S: Isa> Stats<S> {
 
     /// 1 / T, as a pair.
     #[inline(always)]
-    fn inverse_temperature_pair(&self) -> [Vector<S, f64>; 2] {
+    pub(crate) fn inverse_temperature_pair(&self) -> [Vector<S, f64>; 2] {
         let inverse = self.inverse_temperature();
         let left = self
             .scaled_temperature

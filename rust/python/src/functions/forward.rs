@@ -89,7 +89,7 @@ pub fn softmax<'py>(
 ///
 /// Notes
 /// -----
-/// Errors are at most 1.5 ULP for float32, 2 for float64 and 0.51 for float16 and bfloat16, at every temperature; 2.75
+/// Errors are at most 1.75 ULP for float32, 2 for float64 and 0.51 for float16 and bfloat16, at every temperature; 2.75
 /// and 3 for rows of fewer than 64 elements or with a probability above 0.6 (the logarithm may then depend on one
 /// exponential, whose error nothing averages out).
 ///

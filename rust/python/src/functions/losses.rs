@@ -166,8 +166,8 @@ pub fn cross_entropy<'py>(
 ///
 /// The gradient of a row with coefficients c = w * t is (p sum(c) - c) / T. Every component has an error of at most 3.5
 /// ULP for float32 and 4 for float64 if the targets are class indices, without `label_smoothing` and `z_loss`; also
-/// where p rounds to 1. Otherwise it is at most 4 and 5 ULP of the largest term of the component. Losses are as exact
-/// as those of `cross_entropy`.
+/// where p rounds to 1. Otherwise it is at most 4 and 5 ULP of the largest of the component and its terms, for coefficients
+/// whose sum is at least 1e-28 (float64: 1e-288). Losses are as exact as those of `cross_entropy`.
 ///
 #[doc = include_str!("../doc/subnormal.txt")]
 ///
