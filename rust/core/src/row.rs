@@ -5,6 +5,8 @@
 //! elements are added in groups of four: exponentials in wide lanes (float64 for float32, pairs for float64), for some ops
 //! after two and two were added in the type itself ([`Adds`]); other terms in the type itself. Groups are added in wide
 //! lanes, and these pairwise in the end (`l` with `l + LANES / 2`, and so on): the error does not grow with the row.
+//! (Sums without exponentials of at most one element a lane are added pairwise in the type itself: no lane has been rounded
+//! more than once before.)
 //!
 //! (An exponential that is nearly all of a lane is rounded each time that a small one is added to it in the type, and
 //! where a few such are nearly all of the row, or the small ones are alike, this does not average out.)
@@ -171,6 +173,21 @@ pub(crate) fn add_lanes<S: Isa, T: Float>(mut lanes: [[Vector<S, f64>; 2]; 8]) -
         lanes[l] = T::fold_merge(lanes[l], lanes[l + 2]);
     }
     T::fold_merge(lanes[0], lanes[1])
+}
+
+/// The same of one row, whose lanes are those of a vector: in all lanes.
+#[inline(always)]
+pub(crate) fn add_across<S: Isa, T: Float>(folded: [Vector<S, f64>; 2]) -> [Vector<S, f64>; 2] {
+    let s = folded[0].1;
+    if !T::KEEPS_REST {
+        return [Vector::splat(s, folded[0].reduce_sum()), Vector::zero(s)];
+    }
+    let rows = [folded[0].to_lanes(), folded[1].to_lanes()];
+    let mut lanes = [[Vector::zero(s); 2]; 8];
+    for l in 0..8 {
+        lanes[l] = [Vector::splat(s, rows[0].0[l]), Vector::splat(s, rows[1].0[l])];
+    }
+    add_lanes::<S, T>(lanes)
 }
 
 /// The exponentials of some vectors, and the sums with them added: to the first one the maximum's adds nothing, it is
@@ -496,7 +513,7 @@ pub(crate) mod along {
                 };
                 let here = v.equal(wanted);
                 if here.any() {
-                    return j + here.bits().trailing_zeros() as usize;
+                    return j + here.first_true();
                 }
                 j += lanes;
             }
@@ -692,8 +709,14 @@ pub(crate) mod along {
                 f.add(&mut group.sums, m, zero, x, b);
                 group = group.only(valid, &before);
             }
-            for k in 0..F::SUMS {
-                wide[1 + k] = T::wide_add(s, wide[1 + k], group.sums[k]);
+            if n <= lanes {
+                for k in 0..F::SUMS {
+                    wide[1 + k] = T::widen(s, narrow_total(group.sums[k]));
+                }
+            } else {
+                for k in 0..F::SUMS {
+                    wide[1 + k] = T::wide_add(s, wide[1 + k], group.sums[k]);
+                }
             }
         }
         let sum = Sum {
@@ -701,6 +724,13 @@ pub(crate) mod along {
             ties: 1.0,
         };
         (sum, max[0].max(max[1]).reduce_max())
+    }
+
+    /// All lanes added pairwise, in the first one.
+    #[inline(always)]
+    fn narrow_total<S: Simd<T>, T: Float>(lanes: Vector<S, T>) -> Vector<S, T> {
+        let s = lanes.1;
+        Vector::splat(s, lanes.reduce_sum()).select(Mask::first(s, 1), Vector::zero(s))
     }
 
     /// The sums with eight lanes each.
@@ -962,6 +992,61 @@ pub(crate) mod across {
         wide
     }
 
+    /// Sums what `f` adds, without exponentials, of rows of at most `LANES` elements.
+    ///
+    /// # Safety
+    /// The first is valid for reading a panel of `n`, the second as well if `f` wants it.
+    #[inline(always)]
+    unsafe fn narrow_sum<S: Isa + Simd<T>, T: Float, F: Terms<S, T>>(
+        m: Vector<S, T>,
+        f: F,
+        (x, b): (*mut T, *const T),
+        n: usize,
+    ) -> [T::Wide<S>; 1 + SUMS] {
+        let (s, half) = (m.1, T::LANES / 2);
+        let zero = Vector::zero(s);
+        let mut lanes = [[zero; 8]; SUMS];
+        for l in 0..half.min(n) {
+            let mut sums = [[zero; SUMS]; 2];
+            for i in 0..2 {
+                let j = l + i * half;
+                if j < n {
+                    // SAFETY: the caller's promise.
+                    unsafe {
+                        let x = Vector::load(s, x.add(j * T::LANES));
+                        let second = if F::SECOND {
+                            Vector::load(s, b.add(j * T::LANES))
+                        } else {
+                            zero
+                        };
+                        f.add(&mut sums[i], m, zero, x, second);
+                    }
+                }
+            }
+            for k in 0..F::SUMS {
+                lanes[k][l] = if l + half < n {
+                    sums[0][k] + sums[1][k]
+                } else {
+                    sums[0][k]
+                };
+            }
+        }
+        let mut step = half / 2;
+        while step > 0 {
+            for l in 0..step {
+                for k in 0..F::SUMS {
+                    lanes[k][l] = lanes[k][l] + lanes[k][l + step];
+                }
+            }
+            step /= 2;
+        }
+        let mut wide = [T::wide_zero(s); 1 + SUMS];
+        for k in 0..F::SUMS {
+            wide[1 + k] = T::widen(s, lanes[k][0]);
+        }
+        wide
+    }
+
     /// Sums exponentials (if `EXP`) and what `f` adds, and leaves the exponentials in the panel where `STORE`. Brings the
     /// sums and the number of maxima for each row. Meanwhile (if `EXP`) asks for `n` cache lines from `next` on, one with
     /// each element. (Always: a branch would cost more than to ask for what is there, the panel itself.)
@@ -979,6 +1064,10 @@ pub(crate) mod across {
         next: *const T,
     ) -> ([T::Wide<S>; 1 + SUMS], Vector<S, T>) {
         let lanes = T::LANES;
+        if !EXP && n <= lanes {
+            // SAFETY: the caller's promise.
+            return (unsafe { narrow_sum(m, f, panels, n) }, Vector::zero(s));
+        }
         let first = if EXP { 0 } else { 1 };
         let mut ties = <S as Simd<T>>::Tally::new(s);
         // (Lanes are written in the first group: to fill all of this beforehand would take as long as a short panel.)

@@ -3,6 +3,7 @@
 //! | regime | rows | file |
 //! | --- | --- | --- |
 //! | rows | one after the other, lanes along the row; several at once while they fit the first-level cache | `rows` |
+//! | saved | the same of which nothing is exponentiated: each by itself | `saved` |
 //! | panels | short: `LANES` of them side by side, a lane each; or any, where neighbours in memory belong to different rows | `panels` |
 //! | jacobian | n^2 results for each | `jacobian` |
 //! | long | beyond the scratch: block by block, each block twice | `long` |
@@ -20,6 +21,7 @@ mod pack;
 mod panels;
 mod plan;
 mod rows;
+mod saved;
 mod stage;
 mod transpose;
 
@@ -34,7 +36,7 @@ use crate::problem::{Control, Dtype, Error, Problem, Temperature};
 use crate::simd::{Float, Isa, Kernel, Simd, Supported, Vector, with_default_mode};
 use crate::{parallel, simd};
 pub(crate) use details::{Blend, Details, LossRows, Square};
-use plan::Plan;
+use plan::{Place, Plan};
 
 /// An array of more than this comes from memory, or from the last cache.
 const FAR_BYTES: usize = 8 << 20;
@@ -53,7 +55,7 @@ const STREAM_BYTES: usize = 56 << 20;
 /// come out of panels share none: they are streamed together.)
 const fn stream_row_bytes<O: RowOp>() -> usize {
     match (O::SCORES, O::FIX.is_some()) {
-        (false, false) => 192,
+        (false, false) => 256,
         (true, false) => 160,
         (true, true) => 1 << 10,
         (false, true) => 2 << 10,
@@ -161,6 +163,8 @@ struct Call<'a, T, O> {
 enum Regime {
     /// Batches of this many rows.
     Rows(usize),
+    /// One by one.
+    Saved,
     /// `LANES` rows side by side.
     Panels,
     /// Tiles of this many panels, whose lanes are neighbours in memory; the length of the axis of the lanes.
@@ -181,7 +185,7 @@ impl<'a, T: Stored, O: RowOp> Call<'a, T, O> {
             Temperature::One(_) => (Base::new(1.0), true),
             Temperature::Rows(_) => (Base::new(1.0), false),
         };
-        let out_in_place = plan.out_in_place::<T>();
+        let out_in_place = plan.out_in_place::<T, O>();
         let elements = plan.rows.saturating_mul(plan.n);
         Self {
             level,
@@ -215,6 +219,14 @@ impl<'a, T: Stored, O: RowOp> Call<'a, T, O> {
                 .min(panels::MAX_PANELS)
                 .min(inner.len.div_ceil(T::LANES));
             return Regime::Columns(panels, inner.len);
+        }
+        if self.one_by_one() {
+            let panels = n <= saved::panel_bytes::<T>(self.level.level(), self.far) / size_of::<T>();
+            return if panels && self.plan.rows >= T::LANES {
+                Regime::Panels
+            } else {
+                Regime::Saved
+            };
         }
         // A panel takes as long for one row as for all that it has room for, and longer with each of its elements.
         if (1..=panels::short_bytes::<T, O>(self.level.level(), self.far, self.streams) / size_of::<T>()).contains(&n)
@@ -250,6 +262,18 @@ impl<'a, T: Stored, O: RowOp> Call<'a, T, O> {
             && (!(O::SECOND && self.second_in_place) || step.second == row)
     }
 
+    /// Whether [`saved`] has a way of its own for the call.
+    #[inline]
+    fn one_by_one(&self) -> bool {
+        saved::is_saved::<O>()
+            && self.x_in_place
+            && self.second_in_place
+            && self.out_in_place
+            && self.plan.in_order()
+            && self.one_temperature
+            && self.octaves(Place::default()).1 == 0
+    }
+
     /// What refining a row in float64 takes of the scratch.
     const REFINE_BYTES: usize = if O::REFINED { REFINE_BYTES } else { 0 };
 
@@ -280,6 +304,7 @@ impl<'a, T: Stored, O: RowOp> Call<'a, T, O> {
                 let units = if rows <= batch { 1 } else { rows.div_ceil(batch) };
                 (units, batch, self.rows_scratch(batch))
             }
+            Regime::Saved => (rows, 1, 0),
             Regime::Panels => (rows.div_ceil(T::LANES), T::LANES, (1 + 2 * operands) * n * 64),
             Regime::Columns(panels, inner) => {
                 let tiles = inner.div_ceil(panels * T::LANES);
@@ -305,6 +330,7 @@ impl<'a, T: Stored, O: RowOp> Call<'a, T, O> {
                         units,
                         scratch,
                     }),
+                    Regime::Saved => Task::Saved(saved::SavedRows { call, units }),
                     Regime::Panels => Task::Panels(panels::ShortRows { call, units, scratch }),
                     Regime::Columns(panels, inner) => Task::Columns(panels::Tiles {
                         call,
@@ -407,6 +433,7 @@ unsafe impl<T: Sync, O: Sync> Sync for Shared<'_, '_, T, O> {}
 /// Some units of a call, by the regime of its rows.
 enum Task<'a, 'b, T, O> {
     Rows(rows::Batches<'a, 'b, T, O, false>),
+    Saved(saved::SavedRows<'a, 'b, T, O>),
     Panels(panels::ShortRows<'a, 'b, T, O>),
     Columns(panels::Tiles<'a, 'b, T, O>),
 }
@@ -419,6 +446,7 @@ impl<T: Stored, O: RowOp> Kernel<T> for Task<'_, '_, T, O> {
     fn run<S: Isa + Simd<T>>(self, s: S) {
         match self {
             Self::Rows(task) => s.apart(task),
+            Self::Saved(task) => s.apart(task),
             Self::Panels(task) => s.apart(task),
             Self::Columns(task) => s.apart(task),
         }

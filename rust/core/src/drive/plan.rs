@@ -411,15 +411,16 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// Whether the kernels can write rows where `out` wants them. (Not if that is where the second array is: exponentials
-    /// are written before it has been read for the last time.)
+    /// Whether the kernels can write rows where `out` wants them. (Not if that is where the second array is, and exponentials,
+    /// or what is packed, are written before it has been read for the last time.)
     #[inline]
-    pub(crate) fn out_in_place<T: Stored>(&self) -> bool {
+    pub(crate) fn out_in_place<T: Stored, O: RowOp>(&self) -> bool {
         let problem = self.problem;
+        let written_last = !O::SCORES && self.x_in_place::<T>();
         problem.out.dtype == T::DTYPE
             && problem.mask.is_none()
             && self.details.softcap.is_none()
-            && problem.second.is_none_or(|second| second.ptr != problem.out.ptr)
+            && (written_last || problem.second.is_none_or(|second| second.ptr != problem.out.ptr))
             && self.unit(|step| step.out, size_of::<T>())
     }
 
@@ -432,6 +433,7 @@ impl<'a> Plan<'a> {
         O::FROM != From::Nothing
             && self.rows.saturating_mul(self.n) > super::STREAM_BYTES / (arrays * size_of::<T>())
             && problem.out.ptr != problem.x.ptr
+            && problem.second.is_none_or(|second| second.ptr != problem.out.ptr)
             && problem.out.ptr.addr().is_multiple_of(size_of::<T>())
             && problem
                 .out

@@ -44,16 +44,6 @@ const fn ahead_bytes<O: RowOp>(level: Level) -> usize {
     }
 }
 
-/// Up to so many bytes of a row of a saved result from memory, the next batch is asked for. (A Zen 3 follows longer rows by
-/// itself: where nothing is exponentiated asking takes up to a quarter more time, and where rows are shorter up to a fifth
-/// less.)
-const fn saved_ahead_bytes<O: RowOp>(level: Level) -> usize {
-    match (O::FROM, level) {
-        (From::X, Level::Avx2) => 384,
-        _ => usize::MAX,
-    }
-}
-
 /// A row: where it is read, where exponentials go, and results (the same place, unless they are streamed).
 #[derive(Clone, Copy)]
 struct Row<T> {
@@ -178,7 +168,7 @@ unsafe fn batches<S: Isa + Simd<T>, T: Stored, O: RowOp, const TINY: bool>(
     // The next batch is fetched into the cache, and the places of its results, amid the first sums: with exponentials they
     // take longest, and of more at once than the processor keeps in mind it would wait for some. (A saved result is hardly
     // computed with: what lies in a cache comes as fast without, and the fetching costs a fifth.)
-    let fetches = O::SCORES || (call.far && plan.n <= saved_ahead_bytes::<O>(call.level.level()) / size_of::<T>());
+    let fetches = O::SCORES || call.far;
     let mut ahead = None;
     if !TINY && fetches && !call.near {
         let step = plan.row(size).minus(plan.row(0));

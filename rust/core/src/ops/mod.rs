@@ -236,6 +236,41 @@ fn split_factor<S: Isa, T: Float>(hi: Vector<S, f64>, lo: Vector<S, f64>, fuses:
 }
 
 impl<S: Isa> Stats<S> {
+    /// Of a saved result, of which nothing is exponentiated.
+    #[inline(always)]
+    pub(crate) fn saved(
+        max: Vector<S, f64>,
+        temperature: f64,
+        [sums, rests]: [[Vector<S, f64>; SUMS]; 2],
+        picked: Vector<S, f64>,
+    ) -> Self {
+        let s = max.1;
+        let (zero, one) = (Vector::zero(s), Vector::splat(s, 1.0));
+        let temperature = Vector::splat(s, temperature);
+        Self {
+            fuses: S::LEVEL.fuses(),
+            max,
+            temperature,
+            scaled_temperature: temperature,
+            pivot: zero,
+            moved_temperature: one,
+            sum: zero,
+            rest: zero,
+            peak: [one, zero],
+            own: one,
+            ties: one,
+            sums,
+            rests,
+            picked,
+            given: Given {
+                weight: one,
+                factor: one,
+                square: zero,
+                square_factor: zero,
+            },
+        }
+    }
+
     /// The same with one maximum taken out of `sum`, if all exponentials are in it.
     #[inline(always)]
     pub(crate) fn without_maximum<O: RowOp>(self) -> Self {

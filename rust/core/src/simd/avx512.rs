@@ -108,7 +108,12 @@ unsafe impl Simd<f32> for Avx512 {
         fn any(m: __mmask16) -> bool = m != 0;
         fn bits(m: __mmask16) -> u32 = m.into();
         fn reduce_max(a: __m512) -> f32 = _mm512_reduce_max_ps(a);
-        fn reduce_sum(a: __m512) -> f32 = _mm512_reduce_add_ps(a);
+        fn reduce_sum(a: __m512) -> f32 = {
+            let a = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps::<1>(a));
+            let a = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+            let a = _mm_add_ps(a, _mm_movehl_ps(a, a));
+            _mm_cvtss_f32(_mm_add_ss(a, _mm_movehdup_ps(a)))
+        };
     }
 }
 
@@ -192,7 +197,11 @@ unsafe impl Simd<f64> for Avx512 {
         fn any(m: __mmask8) -> bool = m != 0;
         fn bits(m: __mmask8) -> u32 = m.into();
         fn reduce_max(a: __m512d) -> f64 = _mm512_reduce_max_pd(a);
-        fn reduce_sum(a: __m512d) -> f64 = _mm512_reduce_add_pd(a);
+        fn reduce_sum(a: __m512d) -> f64 = {
+            let a = _mm256_add_pd(_mm512_castpd512_pd256(a), _mm512_extractf64x4_pd::<1>(a));
+            let a = _mm_add_pd(_mm256_castpd256_pd128(a), _mm256_extractf128_pd::<1>(a));
+            _mm_cvtsd_f64(_mm_add_sd(a, _mm_unpackhi_pd(a, a)))
+        };
     }
 }
 

@@ -135,6 +135,7 @@ pub(crate) trait Float:
     fn to_f64(self) -> f64;
     fn is_nan(self) -> bool;
     fn is_finite(self) -> bool;
+    fn abs(self) -> Self;
     /// (x - m) 2^-exponent without intermediate overflow where the result has none.
     fn scaled_difference(x: Self, m: Self, exponent: i32) -> Self;
     /// The vector of exp's table: kappa 2^(j/TABLE_SIZE), repeated.
@@ -295,6 +296,10 @@ impl Float for f32 {
     fn is_finite(self) -> bool {
         self.is_finite()
     }
+    #[inline(always)]
+    fn abs(self) -> Self {
+        self.abs()
+    }
     fn scaled_difference(x: Self, m: Self, exponent: i32) -> Self {
         // In float64 the difference is exact for operands within 2^29 of one another; beyond, the smaller is nothing.
         let d = f64::from(x) - f64::from(m);
@@ -441,6 +446,10 @@ impl Float for f64 {
     #[inline(always)]
     fn is_finite(self) -> bool {
         self.is_finite()
+    }
+    #[inline(always)]
+    fn abs(self) -> Self {
+        self.abs()
     }
     fn scaled_difference(x: Self, m: Self, exponent: i32) -> Self {
         // Scale first what would overflow, last what would underflow: either is exact then.

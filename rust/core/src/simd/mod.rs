@@ -171,6 +171,11 @@ pub(crate) unsafe trait Simd<T: Float>: Copy + 'static {
     fn any(self, m: Self::Mask) -> bool;
     /// A bit for each lane, the first one's the lowest.
     fn bits(self, m: Self::Mask) -> u32;
+    /// The first lane where the mask is true; if there is none, a number that is not a lane's.
+    #[inline(always)]
+    fn first_true(self, m: Self::Mask) -> u32 {
+        self.bits(m).trailing_zeros()
+    }
     /// Computes a part of a kernel: inlined, where a vector is a register or two.
     #[inline(always)]
     fn part<P: Part<Self, T>>(self, part: P) -> P::Out {
@@ -179,7 +184,7 @@ pub(crate) unsafe trait Simd<T: Float>: Copy + 'static {
 
     /// Largest lane; no lane is NaN.
     fn reduce_max(self, a: Self::Reg) -> T;
-    /// Sum of small integers, in any order.
+    /// Sum of all lanes, pairwise: `l` with `l + LANES / 2`, and so on.
     fn reduce_sum(self, a: Self::Reg) -> T;
 }
 
@@ -361,6 +366,11 @@ impl<S: Simd<T>, T: Float> Mask<S, T> {
     pub(crate) fn bits(self) -> u32 {
         self.1.bits(self.0)
     }
+    /// The first lane where it is true; if there is none, a number that is not a lane's.
+    #[inline(always)]
+    pub(crate) fn first_true(self) -> usize {
+        self.1.first_true(self.0) as usize
+    }
 }
 
 impl<S: Simd<T>, T: Float> Vector<S, T> {
@@ -494,7 +504,7 @@ impl<S: Simd<T>, T: Float> Vector<S, T> {
     pub(crate) fn reduce_max(self) -> T {
         self.1.reduce_max(self.0)
     }
-    /// Sum of small integers, in any order.
+    /// Sum of all lanes, pairwise: `l` with `l + LANES / 2`, and so on.
     #[inline(always)]
     pub(crate) fn reduce_sum(self) -> T {
         self.1.reduce_sum(self.0)

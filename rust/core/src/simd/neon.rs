@@ -189,7 +189,11 @@ unsafe impl Simd<f32> for Neon {
             let a = larger_f32(a, vextq_f32::<2>(a, a));
             vgetq_lane_f32::<0>(larger_f32(a, vextq_f32::<1>(a, a)))
         };
-        fn reduce_sum(a: F32) -> f32 = vaddvq_f32(vaddq_f32(vaddq_f32(a[0], a[1]), vaddq_f32(a[2], a[3])));
+        fn reduce_sum(a: F32) -> f32 = {
+            let a = vaddq_f32(vaddq_f32(a[0], a[2]), vaddq_f32(a[1], a[3]));
+            let a = vaddq_f32(a, vextq_f32::<2>(a, a));
+            vgetq_lane_f32::<0>(vaddq_f32(a, vextq_f32::<1>(a, a)))
+        };
     }
 }
 
@@ -289,7 +293,7 @@ unsafe impl Simd<f64> for Neon {
             let a = larger_f64(larger_f64(a[0], a[2]), larger_f64(a[1], a[3]));
             vgetq_lane_f64::<0>(larger_f64(a, vextq_f64::<1>(a, a)))
         };
-        fn reduce_sum(a: F64) -> f64 = vaddvq_f64(vaddq_f64(vaddq_f64(a[0], a[1]), vaddq_f64(a[2], a[3])));
+        fn reduce_sum(a: F64) -> f64 = vaddvq_f64(vaddq_f64(vaddq_f64(a[0], a[2]), vaddq_f64(a[1], a[3])));
     }
 }
 

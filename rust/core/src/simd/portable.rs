@@ -276,11 +276,14 @@ macro_rules! portable {
             }
             #[inline(never)]
             fn reduce_sum(self, a: Self::Reg) -> $float {
-                let mut sum = 0.0;
-                for i in 0..$lanes {
-                    sum += a[i];
+                let (mut sums, mut half) = (a, $lanes / 2);
+                while half > 0 {
+                    for i in 0..half {
+                        sums[i] += sums[i + half];
+                    }
+                    half /= 2;
                 }
-                sum
+                sums[0]
             }
             #[inline(never)]
             fn reduce_max(self, a: Self::Reg) -> $float {
