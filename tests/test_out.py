@@ -67,13 +67,15 @@ def test_in_place(f, dtype, rng):
             places = [i for i, a in enumerate(arrays) if a.shape == shape]
             for place, (name, layout) in itertools.product(places, WRITEABLE.items()):
                 label = f"{f} {dtype} {shape} axis={axis} in {f.names[place]}, {name}"
-                for another in (False, True):  # the very object, and another view of its memory
-                    given = [layout(a) for a in arrays]
+                # The very object, or another view of its memory; the other array alike, or as no kernel can read it.
+                for another, beside in ((False, layout), (True, layout), (False, LAYOUTS["byte-swapped"])):
+                    given = [layout(a) if i == place else beside(a) for i, a in enumerate(arrays)]
                     out = given[place][...] if another else given[place]
                     assert f(*given, axis=axis, out=out) is out
-                    assert_same_bits(given[place], want, f"{label}, another view: {another}")
+                    assert_same_bits(given[place], want, f"{label}, another view: {another}, beside {beside}")
                     for other in {*range(len(arrays))} - {place}:
-                        assert_same_bits(given[other], arrays[other], f"{label}: {f.names[other]} was written")
+                        kept = given[other].astype(arrays[other].dtype)
+                        assert_same_bits(kept, arrays[other], f"{label}: {f.names[other]} was written")
 
 
 def views(rng, room, dtype, itemsize):

@@ -5,7 +5,7 @@ import pytest
 
 from catalogue import WITH_TEMPERATURE, one_row_at_a_time
 from memory import LAYOUTS
-from ulps import BFLOAT16, FLOAT32, FLOATS, assert_same_bits
+from ulps import BFLOAT16, FLOAT32, FLOAT64, FLOATS, assert_same_bits
 
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
@@ -49,6 +49,19 @@ def test_one_per_row(f, dtype, rng):
             t = 10.0 ** rng.uniform(-2, 2, given)
             want = one_row_at_a_time(f, arrays, axis, temperature=np.broadcast_to(t, reduced))
             assert_same_bits(f(*arrays, axis=axis, temperature=t), want, f"{f} {dtype} axis={axis} T of {given}")
+
+
+@pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64], ids=str)
+@pytest.mark.parametrize("f", WITH_TEMPERATURE, ids=str)
+def test_one_per_row_of_any_length(f, dtype, rng):
+    """Rows of every regime, each as it is alone: ordinary temperatures, and those that take a power of two."""
+    extremes = [1e-30, 1e30] if dtype == FLOAT32 else [1e-200, 1e200]
+    for n in (1, 10, 16, 17, 48, 64, 100, 256, 1003, 5000):
+        arrays = f.sample(rng, (20, n), dtype)
+        t = 10.0 ** rng.uniform(-3, 3, 20)
+        t[[3, 4, 11, 17]] = [*extremes, 1, 2]
+        want = one_row_at_a_time(f, arrays, -1, temperature=t)
+        assert_same_bits(f(*arrays, temperature=t), want, f"{f} {dtype} n={n}")
 
 
 @pytest.mark.parametrize("f", WITH_TEMPERATURE, ids=str)

@@ -265,7 +265,7 @@ impl<'a, T: Stored, O: RowOp> Call<'a, T, O> {
     /// Whether [`saved`] has a way of its own for the call.
     #[inline]
     fn one_by_one(&self) -> bool {
-        saved::is_saved::<O>()
+        saved::gains::<O>(self.plan.n)
             && self.x_in_place
             && self.second_in_place
             && self.out_in_place

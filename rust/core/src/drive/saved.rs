@@ -17,12 +17,24 @@ use crate::row::{SUMS, Source, Sum, To, add_across, along};
 use crate::simd::{Float, GROUP, Isa, Kernel, Level, Mask, Simd, Vector};
 
 /// Whether an op is one of these.
-pub(super) const fn is_saved<O: RowOp>() -> bool {
+const fn is_saved<O: RowOp>() -> bool {
     !O::SCORES && matches!(O::FROM, From::X)
 }
 
+/// Whether rows of `n` elements are better taken one by one. (With a temperature, what a row's results need takes a division
+/// and sixty instructions, which the rows of a batch share: on a Zen 3 rows of 32 would take a quarter longer, of 100 a tenth,
+/// and those of 1000 take a tenth less.)
+pub(super) const fn gains<O: RowOp>(n: usize) -> bool {
+    is_saved::<O>() && (n >= 256 || !has_temperature::<O>())
+}
+
+/// Whether results are divided by a temperature other than 1.
+const fn has_temperature<O: RowOp>() -> bool {
+    O::PARAMS > 2
+}
+
 /// Rows up to so many bytes go into panels all the same, where there are enough. (On a Zen 3: rows of ten float32 take half
-/// as long there, of sixteen as long. At AVX-512, where a transpose takes half as many instructions, this is where panels
+/// as long there, of sixteen two thirds. At AVX-512, where a transpose takes half as many instructions, this is where panels
 /// and batches of rows are even; at the other levels it was not measured.)
 pub(super) const fn panel_bytes<T: Float>(level: Level, far: bool) -> usize {
     match level {
@@ -50,7 +62,7 @@ impl<T: Stored, O: RowOp> Kernel<T> for SavedRows<'_, '_, T, O> {
             unsafe {
                 if call.streams {
                     streamed_rows::<S, T, O>(s, call, units);
-                } else if n <= T::LANES || n > GROUP * T::LANES {
+                } else if has_temperature::<O>() || n <= T::LANES || n > GROUP * T::LANES {
                     rows::<S, T, O>(s, call, units);
                 } else {
                     match n / T::LANES {
@@ -169,6 +181,8 @@ unsafe fn short_rows<S: Isa + Simd<T>, T: Stored, O: RowOp, const V: usize>(
             }
             let max = max.max(Vector::splat(s, T::NEG_INFINITY)).reduce_max();
             let saturated = max.to_f64() > O::SATURATED;
+            // (Of up to two vectors the place is found in any case: whether it is wanted would be guessed wrong for many rows, and
+            // what that costs is more than what it takes to look.)
             let mut k = 0;
             if V < 2 || saturated {
                 let mut i = GROUP.min(V + 1);

@@ -196,7 +196,7 @@ impl<'c, S: Isa + Simd<T>, T: Stored> Stage<'c, S, T> {
             let [hi, lo] = all_sums.half(s, 1 + k, i, count);
             [sums[k], rests[k]] = total(hi, lo);
         }
-        let (one, zero) = (Vector::splat(s, 1.0), Vector::zero(s));
+        let zero = Vector::zero(s);
         let stats = Stats {
             fuses: S::LEVEL.fuses(),
             max: T::widen_half(s, max, i),
@@ -226,12 +226,7 @@ impl<'c, S: Isa + Simd<T>, T: Stored> Stage<'c, S, T> {
                         square_factor: Vector::load(s, given.square_factor.0.as_ptr().add(8 * i)),
                     }
                 },
-                None => Given {
-                    weight: one,
-                    factor: one,
-                    square: zero,
-                    square_factor: zero,
-                },
+                None => Given::nothing(s),
             },
         }
         .without_maximum::<O>();

@@ -262,12 +262,7 @@ impl<S: Isa> Stats<S> {
             sums,
             rests,
             picked,
-            given: Given {
-                weight: one,
-                factor: one,
-                square: zero,
-                square_factor: zero,
-            },
+            given: Given::nothing(s),
         }
     }
 
@@ -542,6 +537,19 @@ pub(crate) trait RowOp: Copy + Send + Sync + 'static {
     fn degenerate<T: Float>(self, max: T) -> T {
         let _ = max;
         T::NAN
+    }
+}
+
+impl<S: Isa> Given<Vector<S, f64>> {
+    /// Of a row that comes without numbers.
+    #[inline(always)]
+    pub(crate) fn nothing(s: S) -> Self {
+        Self {
+            weight: Vector::splat(s, 1.0),
+            factor: Vector::splat(s, 1.0),
+            square: Vector::zero(s),
+            square_factor: Vector::zero(s),
+        }
     }
 }
 
