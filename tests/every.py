@@ -69,14 +69,15 @@ def _row(integers, kind, dtype, n):
     elif kind == 7:
         row[::3] = -infinity
     elif kind == 8:  # a NaN with a payload
-        nan = (bits(infinity) | bits(infinity) >> 1 | 5).astype(f"u{dtype.itemsize}")
+        fraction = int(bits(infinity)) >> 1 | 5
+        nan = (bits(infinity) | bits(infinity).dtype.type(fraction)).astype(f"u{dtype.itemsize}")
         row[at : at + 1] = nan.view(dtype)
     elif kind == 9:
         row[at] = infinity
     elif kind == 10:
         row[:] = -infinity
     elif kind == 11:  # as far apart as can be
-        largest = (bits(infinity) - 1).astype(f"u{dtype.itemsize}").view(dtype)
+        largest = (bits(infinity) - bits(infinity).dtype.type(1)).astype(f"u{dtype.itemsize}").view(dtype)
         row[:] = -largest
         row[at] = largest
     return row

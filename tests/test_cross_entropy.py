@@ -756,6 +756,25 @@ def test_softcap(dtype, rng):
     assert np.isfinite(cross_entropy(wide, [0, 1], softcap=1e30))
 
 
+def test_the_cap_itself(rng):
+    """c tanh(x / c): beside a logit of 0, at a temperature so small that no exponential is left, it is the loss."""
+    for cap in (1.0, 3.0, 30.0, 1e-3, 7e8):
+        ratio = np.concatenate([rng.uniform(0, 3, 4000), rng.uniform(0.1, 0.15, 4000), 10 ** rng.uniform(-9, 2, 4000)])
+        a = ratio * cap
+        small = 2.0**-50 * 2.0 ** np.floor(np.log2(cap))
+        x = np.stack([a, np.zeros_like(a)], axis=1)
+        loss = cross_entropy(x, np.ones(len(a), int), reduction="none", softcap=cap, temperature=small)
+        wanted = cap * np.tanh(a.astype(np.longdouble) / cap)
+        assert_close(loss * small, wanted, FLOAT64, ulps.CAP_LIMIT, rows=(x,), label=f"cap {cap}")
+
+
+def test_rows_of_two_capped_logits(rng):
+    """Where each is as large as the cap, and both are wrong in opposite directions."""
+    for cap, dtype in itertools.product((5.0, 30.0, 50.0), (FLOAT32, FLOAT64)):
+        x = rng.uniform(0.1 * cap, 1.3 * cap, (20_000, 2)).astype(dtype)
+        check(x, np.zeros(len(x), int), softcap=cap, reduction="none")
+
+
 def test_derivative_of_the_cap(rng):
     """4 q / (1 + q)^2 keeps the digits that 1 - tanh^2 loses: at x = 20 c it is 1.7e-17, not 0."""
     for dtype in (FLOAT32, FLOAT64):

@@ -309,7 +309,7 @@ def test_from_a_saved_output(dtype, rng):
             direct = BY_NAME[f"{forward}_vjp"](x, g, **call).astype(np.longdouble)
             scale = ulps.ulp(getattr(reference, f"{forward}_vjp_scale")(x, g, **call), dtype)
             # An ULP of y is an ULP of p, or, of a logarithm, |y| ULPs.
-            size = 1 if forward == "softmax" else 1 + np.abs(np.where(np.isfinite(y), y, 0).astype(float))
+            size = 1 if forward == "softmax" else 1 + np.abs(np.where(np.isfinite(y), y.astype(float), 0))
             wrong = np.abs(saved - direct) / scale
             assert (wrong <= 16 + 4 * size).all(), f"{forward} {dtype} n={n} T={t}: {wrong.max()} ULP"
             assert not saved[~where].any()

@@ -116,6 +116,13 @@ for call in (softmax_rs.get_num_threads, lambda: softmax_rs.softmax(numpy.zeros(
         assert all(name in line and value in line for line in lines), lines
 
 
+@pytest.mark.parametrize("name", ORDER)
+def test_a_variable_may_ask_for_more_than_there_can_be(name):
+    """More than 1024 threads count as 1024, and so does a number that no machine word holds."""
+    for value in ("1025", "99999999999999999999"):
+        assert int(run(PRINT, **{name: value}).stdout) == 1024, value
+
+
 def test_a_bad_variable_that_does_not_decide_is_ignored():
     """Only the variable that decides is judged."""
     assert int(run(PRINT, SOFTMAX_RS_NUM_THREADS="2", RAYON_NUM_THREADS="x", OMP_NUM_THREADS="y").stdout) == 2

@@ -64,3 +64,39 @@ def test_rows_of_small_elements(dtype, spread):
         off = units_off(found, expected)
         assert off.max() < 3.5, f"weight {weight}: {off.max():.3f} units off"
         assert (np.signbit(found) == (weight < 0))[found != 0].all()
+
+
+@pytest.mark.parametrize("dtype", REACHES)
+@pytest.mark.parametrize("spread", [15, 60])
+def test_products_of_small_elements(dtype, spread):
+    """J t and the Hessian times v, for vectors of any size, in the bits that each row has by itself."""
+    scale = spread * (8 if dtype == "float64" else 1)
+    rng = np.random.default_rng(spread)
+    x = rng.normal(0, scale, (60, 214)).astype(dtype)
+    p = truth(x)
+    tiny, digits = np.finfo(dtype).tiny, np.finfo(dtype).eps
+    for size in (1.0, 1e-6, 1e10, {"float32": 1e27, "float64": 1e280}[dtype]):
+        t = (rng.normal(0, 1, x.shape) * size).astype(dtype)
+        t[:, 5], t[:, 6] = 0, -0.0
+        h = t - np.take_along_axis(t, x.argmax(-1)[:, None], -1).astype(np.longdouble)
+        expected = p * (h - (p * h).sum(-1, keepdims=True))
+        terms = p * (abs(h) + (p * abs(h)).sum(-1, keepdims=True))
+        found = softmax_rs.softmax_jvp(x, t)
+        # (docs/accuracy.md: float32 probabilities below exp(-107) count as 0, those of float64 have the digits of the
+        # type, and products of a float32 probability with a number below 3e-48 lose theirs.)
+        least = np.finfo(dtype).smallest_subnormal
+        lost = {"float32": np.exp(np.longdouble(-107)) * size * 8 + 1e-47, "float64": least * size * 8}[dtype]
+        off = abs(found - expected) / (np.maximum(terms * digits, least) + lost)
+        assert off.max() < 6, f"size {size}: {off.max():.3f} units off at {np.unravel_index(off.argmax(), off.shape)}"
+        assert ((abs(expected) < tiny) & (found != 0)).any() or size > 1, "nothing is subnormal"
+        hessian = softmax_rs.cross_entropy_hvp(x, np.zeros(60, int), t, reduction="sum")
+        assert (hessian == found).all() and softmax_rs.softmax_vjp(x, t).tobytes() == found.tobytes()
+        for r in range(60):
+            assert softmax_rs.softmax_jvp(x[r], t[r]).tobytes() == found[r].tobytes(), f"size {size}, row {r}"
+        short = [slice(a, a + 7) for a in range(0, 210, 7)]
+        panel = softmax_rs.softmax_jvp(
+            np.stack([x[r, s] for r in range(60) for s in short]), np.stack([t[r, s] for r in range(60) for s in short])
+        )
+        for i, (r, s) in enumerate((r, s) for r in range(60) for s in short):
+            alone = softmax_rs.softmax_jvp(x[r, s], t[r, s])
+            assert alone.tobytes() == panel[i].tobytes(), f"size {size}, row {r}, {s}"

@@ -30,6 +30,7 @@ GRADIENT_LIMIT = {FLOAT32: 3.5, FLOAT64: 4.0}
 DENSE_GRADIENT_LIMIT = {FLOAT32: 4.0, FLOAT64: 5.0}
 LOSS_LIMIT = {FLOAT32: 4.0, FLOAT64: 5.0}  # of any loss, in ULPs of the absolute values of its terms
 SOFTCAP_LIMIT = 4.0  # the derivative of the cap
+CAP_LIMIT = 1.0  # the cap itself
 
 
 @dataclass(frozen=True)

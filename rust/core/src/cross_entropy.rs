@@ -148,8 +148,10 @@ unsafe fn run(level: simd::Supported, call: &CrossEntropy<'_>, control: &dyn Con
     let ndim = call.shape.len();
     let n = call.shape[call.axis];
     let pace = &Pace::new(control);
+    let (mut classes, mut elements, mut weights) = (Room::EMPTY, Room::EMPTY, Room::EMPTY);
+    let (mut entropies, mut squares, mut reduced) = (Room::EMPTY, Room::EMPTY, Room::EMPTY);
     // SAFETY: the caller's promise.
-    let rows = unsafe { Rows::read(call, pace)? };
+    let rows = unsafe { Rows::read(call, pace, &mut classes, &mut elements)? };
     let (count, square_count) = rows.denominators(call, pace)?;
     let (cotangent, cotangents): (f64, &[f64]) = match call.cotangent {
         Cotangent::One(g) => (g, &[]),
@@ -162,21 +164,16 @@ unsafe fn run(level: simd::Supported, call: &CrossEntropy<'_>, control: &dyn Con
     // Where an element of a vector is blended of targets and weights, the row's weight is the sample's alone.
     let weights = match call.derivative {
         // SAFETY: the caller's promise.
-        Derivative::Hessian(..) => unsafe { rows.curvatures(call, is_dense, pace)? },
-        _ if is_dense || call.weight.is_empty() => Vec::new(),
-        _ => rows.class_weights(call, pace)?,
+        Derivative::Hessian(..) if is_dense => unsafe { rows.curvatures(call, pace, &mut weights)? },
+        _ if is_dense || call.weight.is_empty() => call.sample_weight,
+        _ => rows.class_weights(call, pace, &mut weights)?,
     };
-    let weights = if weights.is_empty() {
-        call.sample_weight
-    } else {
-        &weights
-    };
-    let mut entropy = zeros(rows.count)?;
     let has_square = call.z_loss != 0.0 && !is_hessian;
-    let mut square = zeros(if has_square { rows.count } else { 0 })?;
+    let entropy = entropies.zeros(rows.count)?;
+    let square = squares.zeros(if has_square { rows.count } else { 0 })?;
     let is_blended = call.label_smoothing > 0.0 || !call.weight.is_empty();
     let details = Details {
-        classes: &rows.classes,
+        classes: rows.classes,
         weights,
         cotangents,
         scale: cotangent,
@@ -191,7 +188,7 @@ unsafe fn run(level: simd::Supported, call: &CrossEntropy<'_>, control: &dyn Con
             keep: 1.0 - call.label_smoothing,
             spread: call.label_smoothing,
             weights: call.weight,
-            counts: &rows.elements,
+            counts: rows.elements,
         }),
         softcap: call.softcap,
         losses: (!is_hessian).then_some(LossRows {
@@ -221,11 +218,12 @@ unsafe fn run(level: simd::Supported, call: &CrossEntropy<'_>, control: &dyn Con
             strides: call.logits.strides,
         },
     };
-    let reduced: Vec<bool> = (0..ndim).map(|d| d == call.axis).collect();
+    let reduced = reduced.zeros(ndim)?;
+    reduced[call.axis] = true;
     let problem = Problem {
         op: Op::Softmax,
         shape: call.shape,
-        reduced: &reduced,
+        reduced,
         x: call.logits,
         second,
         mask: call.mask,
@@ -250,14 +248,17 @@ unsafe fn run(level: simd::Supported, call: &CrossEntropy<'_>, control: &dyn Con
                     entropy[r] = rounded(call, entropy[r]);
                 }
             }
-            Loss::Rows(entropy)
+            Loss::Rows(entropies.into_vec(rows.count))
         }
-        Reduction::Sum => Loss::One(rounded(call, sum(entropy, pace)? + sum(square, pace)?)),
+        Reduction::Sum => Loss::One(rounded(
+            call,
+            sum(entropy.iter().copied(), pace)? + sum(square.iter().copied(), pace)?,
+        )),
         Reduction::Mean if count == 0.0 => Loss::One(f64::NAN),
         Reduction::Mean => {
-            let mut loss = sum(entropy, pace)? / count;
+            let mut loss = sum(entropy.iter().copied(), pace)? / count;
             if has_square {
-                loss += sum(square, pace)? / square_count;
+                loss += sum(square.iter().copied(), pace)? / square_count;
             }
             Loss::One(rounded(call, loss))
         }
@@ -281,7 +282,7 @@ const SUM_BLOCK: usize = 256;
 
 /// The sum of a number of each row, in C order, in blocks: the same whoever computed the numbers, and in which order.
 /// What the additions lose is added in the end, so the error does not grow with the number of rows.
-fn sum(numbers: impl IntoIterator<Item = f64>, pace: &Pace<'_>) -> Result<f64, Error> {
+fn sum(numbers: impl Iterator<Item = f64>, pace: &Pace<'_>) -> Result<f64, Error> {
     let (mut total, mut block, mut count) = ([0.0; 2], [0.0; 2], 0);
     for number in numbers {
         block = f64::scalar_merge(block, [number, 0.0]);
@@ -297,30 +298,68 @@ fn sum(numbers: impl IntoIterator<Item = f64>, pace: &Pace<'_>) -> Result<f64, E
     Ok(if lost.is_finite() { sum + lost } else { sum })
 }
 
+/// Up to so many rows (or axes) need no memory of their own: to get it would take a small call a tenth of its time.
+const FEW: usize = 8;
+
+/// Where the numbers of rows are.
+struct Room<T> {
+    few: [T; FEW],
+    many: Vec<T>,
+}
+
+impl<T: Zero> Room<T> {
+    const EMPTY: Self = Self {
+        few: [T::ZERO; FEW],
+        many: Vec::new(),
+    };
+
+    /// So many zeros, once. The system gives large ones page by page, to whoever writes there first: nothing is gone over
+    /// here.
+    #[inline]
+    fn zeros(&mut self, count: usize) -> Result<&mut [T], Error> {
+        if count <= FEW {
+            return Ok(&mut self.few[..count]);
+        }
+        let layout = Layout::array::<T>(count).map_err(|_| Error::OutOfMemory)?;
+        // SAFETY: the size is not 0.
+        let ptr = unsafe { alloc_zeroed(layout) };
+        if ptr.is_null() {
+            return Err(Error::OutOfMemory);
+        }
+        // SAFETY: from the global allocator, with the layout of so many elements, whose bits are all 0.
+        self.many = unsafe { Vec::from_raw_parts(ptr.cast(), count, count) };
+        Ok(&mut self.many)
+    }
+
+    /// These, as a vector.
+    fn into_vec(self, count: usize) -> Vec<T> {
+        if count <= FEW {
+            self.few[..count].to_vec()
+        } else {
+            self.many
+        }
+    }
+}
+
 /// A number that is 0 where all its bits are.
 ///
 /// # Safety
-/// All bits 0 are a value of the type.
-unsafe trait Zero {}
+/// All bits 0 are `ZERO`.
+unsafe trait Zero: Copy {
+    const ZERO: Self;
+}
 
-// SAFETY: they are the integer 0.
-unsafe impl Zero for i64 {}
-// SAFETY: they are +0.
-unsafe impl Zero for f64 {}
-
-/// So many zeros. The system gives large ones page by page, to whoever writes there first: nothing is gone over here.
-fn zeros<T: Zero>(count: usize) -> Result<Vec<T>, Error> {
-    let layout = Layout::array::<T>(count).map_err(|_| Error::OutOfMemory)?;
-    if layout.size() == 0 {
-        return Ok(Vec::new());
-    }
-    // SAFETY: the size is not 0.
-    let ptr = unsafe { alloc_zeroed(layout) };
-    if ptr.is_null() {
-        return Err(Error::OutOfMemory);
-    }
-    // SAFETY: from the global allocator, with the layout of so many elements, whose bits are all 0.
-    Ok(unsafe { Vec::from_raw_parts(ptr.cast(), count, count) })
+// SAFETY: they are.
+unsafe impl Zero for i64 {
+    const ZERO: Self = 0;
+}
+// SAFETY: they are.
+unsafe impl Zero for bool {
+    const ZERO: Self = false;
+}
+// SAFETY: they are.
+unsafe impl Zero for f64 {
+    const ZERO: Self = 0.0;
 }
 
 /// Elements gone over one by one, before and after rows are computed, after which the caller is asked whether to go on:
@@ -361,30 +400,32 @@ impl<'a> Pace<'a> {
 }
 
 /// What has to be known of the rows before any is computed, in C order.
-struct Rows {
+struct Rows<'a> {
     count: usize,
     /// Their classes, negative for those that take no part. Empty: they have no classes, and all take part.
-    classes: Vec<i64>,
+    classes: &'a mut [i64],
     /// How many elements take part. Empty: all.
-    elements: Vec<f64>,
+    elements: &'a mut [f64],
 }
 
-impl Rows {
+impl<'a> Rows<'a> {
     /// Reads classes and counts elements.
     ///
     /// # Safety
     /// The arrays are valid.
-    unsafe fn read(call: &CrossEntropy<'_>, pace: &Pace<'_>) -> Result<Self, Fault> {
-        let n = call.shape[call.axis];
-        let mut rows = Self {
-            count: count(call),
-            classes: Vec::new(),
-            elements: Vec::new(),
+    unsafe fn read(
+        call: &CrossEntropy<'_>,
+        pace: &Pace<'_>,
+        classes: &'a mut Room<i64>,
+        elements: &'a mut Room<f64>,
+    ) -> Result<Self, Fault> {
+        let (n, count) = (call.shape[call.axis], count(call));
+        let has_classes = matches!(call.target, Target::Classes(_)) || call.mask.is_some() || n == 0;
+        let rows = Self {
+            count,
+            classes: classes.zeros(if has_classes { count } else { 0 })?,
+            elements: elements.zeros(if call.mask.is_some() { count } else { 0 })?,
         };
-        let has_classes = matches!(call.target, Target::Classes(_));
-        if has_classes || call.mask.is_some() || n == 0 {
-            rows.classes = zeros(rows.count)?;
-        }
         match &call.target {
             Target::Classes(array) => {
                 let classes = Classes {
@@ -410,7 +451,6 @@ impl Rows {
             rows.classes.fill(-1);
         }
         if let Some(mask) = &call.mask {
-            rows.elements = zeros(rows.count)?;
             for (r, place) in Places::of(call, mask.strides) {
                 for part in pace.parts(n) {
                     for j in part? {
@@ -458,8 +498,13 @@ impl Rows {
     }
 
     /// The weight of each row's class, times that of the sample.
-    fn class_weights(&self, call: &CrossEntropy<'_>, pace: &Pace<'_>) -> Result<Vec<f64>, Error> {
-        let mut weights = zeros(self.count)?;
+    fn class_weights<'b>(
+        &self,
+        call: &CrossEntropy<'_>,
+        pace: &Pace<'_>,
+        room: &'b mut Room<f64>,
+    ) -> Result<&'b [f64], Error> {
+        let weights = room.zeros(self.count)?;
         for part in pace.parts(self.count) {
             for r in part?.filter(|&r| self.takes_part(r)) {
                 weights[r] = call.weight[self.classes[r] as usize] * call.sample_weight.get(r).copied().unwrap_or(1.0);
@@ -473,16 +518,15 @@ impl Rows {
     ///
     /// # Safety
     /// The arrays are valid.
-    unsafe fn curvatures(&self, call: &CrossEntropy<'_>, is_dense: bool, pace: &Pace<'_>) -> Result<Vec<f64>, Error> {
-        if !is_dense {
-            if call.weight.is_empty() {
-                return Ok(Vec::new());
-            }
-            return self.class_weights(call, pace);
-        }
+    unsafe fn curvatures<'b>(
+        &self,
+        call: &CrossEntropy<'_>,
+        pace: &Pace<'_>,
+        room: &'b mut Room<f64>,
+    ) -> Result<&'b [f64], Error> {
         let n = call.shape[call.axis];
         let weight = |j: usize| call.weight.get(j).copied().unwrap_or(1.0);
-        let mut curvatures = zeros(self.count)?;
+        let curvatures = room.zeros(self.count)?;
         let mask = call.mask.as_ref();
         let masks = mask.map_or(&[][..], |mask| mask.strides);
         let targets = match &call.target {

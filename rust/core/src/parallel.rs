@@ -10,6 +10,7 @@
 
 use std::any::Any;
 use std::cell::Cell;
+use std::num::IntErrorKind;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 #[cfg(target_os = "linux")]
@@ -94,8 +95,9 @@ fn read_environment() -> Result<usize, Error> {
         if first.is_empty() || first == "0" && variable == "RAYON_NUM_THREADS" {
             continue;
         }
-        match first.parse() {
+        match first.parse::<usize>() {
             Ok(n) if n > 0 => return Ok(MAX_THREADS.min(n)),
+            Err(fault) if *fault.kind() == IntErrorKind::PosOverflow => return Ok(MAX_THREADS),
             _ => {
                 return Err(Error::Environment(format!(
                     "{variable} must be a positive integer, the number of threads; it is {value:?}"

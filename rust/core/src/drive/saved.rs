@@ -34,12 +34,16 @@ const fn has_temperature<O: RowOp>() -> bool {
 }
 
 /// Rows up to so many bytes go into panels all the same, where there are enough. (On a Zen 3: rows of ten float32 take half
-/// as long there, of sixteen two thirds. At AVX-512, where a transpose takes half as many instructions, this is where panels
-/// and batches of rows are even; at the other levels it was not measured.)
+/// as long there, of sixteen two thirds. At AVX-512, where a transpose takes half as many instructions: of ten three tenths,
+/// of 24 eight tenths, of 48 half as long again.)
 pub(super) const fn panel_bytes<T: Float>(level: Level, far: bool) -> usize {
     match level {
-        Level::Avx512 if T::LANES == 8 => 304,
-        Level::Avx512 => 224,
+        Level::Avx512 => match (T::LANES == 8, far) {
+            (true, false) => 304,
+            (true, true) => 240,
+            (false, false) => 144,
+            (false, true) => 112,
+        },
         Level::Avx2 if far && T::LANES == 8 => 96,
         _ => 64,
     }

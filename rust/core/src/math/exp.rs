@@ -21,7 +21,7 @@
 //! other temperatures neighbouring floats may come out in the wrong order, by one ULP, once in a million.
 //! NaN gives NaN. Below m - CUT T the argument must be clamped to `floor`.
 
-use crate::simd::{Float, Isa, Lanes, Part, Simd, Vector};
+use crate::simd::{Float, Isa, Lanes, Part, Simd, Vector, two_sum};
 
 /// log2(e), and ln 2 as a sum of two.
 const LOG2_E: f64 = std::f64::consts::LOG2_E;
@@ -294,7 +294,7 @@ impl<S: Simd<T>, T: Float> Exp<S, T> {
     /// The exponential with what its last operation rounded off: four more digits (of two) than the type has, for what was
     /// rounded before was at most a twentieth of the result.
     #[inline(always)]
-    fn pair(&self, x: Vector<S, T>) -> [Vector<S, T>; 2] {
+    pub(crate) fn pair(&self, x: Vector<S, T>) -> [Vector<S, T>; 2] {
         let [(s, p)] = self.parts([x]);
         let e = p.mul_add(s, s);
         let minus_p = Vector::zero(x.1) - p;
@@ -352,14 +352,38 @@ impl<S: Simd<T>, T: Float> Part<S, T> for AtMaxima<'_, S, T> {
 /// **Contract.** At most 2 ULP in float64.
 #[inline(always)]
 pub(crate) fn expm1<S: Isa>(y: Vector<S, f64>) -> Vector<S, f64> {
-    const TERMS: usize = 18;
+    taylor::<S, 18>(y, 1) * y
+}
+
+/// The least argument of [`expm1_pair`].
+pub(crate) const EXPM1_LEAST: f64 = -0.6;
+
+/// The same for y in [EXPM1_LEAST, 0], as a pair: the first two terms of the series are added without an error.
+///
+/// **Contract.** At most 0.2 ULP of the first.
+#[inline(always)]
+pub(crate) fn expm1_pair<S: Isa>(y: Vector<S, f64>) -> [Vector<S, f64>; 2] {
+    let (zero, half) = (Vector::zero(y.1), Vector::splat(y.1, 0.5));
+    let square = y * y;
+    let left = zero - y.fused_neg_mul_add(y, square);
+    let [sum, lost] = two_sum(y, half * square);
+    let [sum, more] = two_sum(sum, taylor::<S, 15>(y, 3) * (square * y));
+    [sum, more + half.mul_add(left, lost)]
+}
+
+/// 1 / first! + y / (first + 1)! + ..., so many terms.
+#[inline(always)]
+fn taylor<S: Isa, const TERMS: usize>(y: Vector<S, f64>, first: u32) -> Vector<S, f64> {
     let mut coefficients = [1.0; TERMS];
+    for k in 2..=first {
+        coefficients[0] /= f64::from(k);
+    }
     for k in 1..TERMS {
-        coefficients[k] = coefficients[k - 1] / (k as f64 + 1.0);
+        coefficients[k] = coefficients[k - 1] / (k as f64 + f64::from(first));
     }
     let mut q = Vector::splat(y.1, coefficients[TERMS - 1]);
     for k in (0..TERMS - 1).rev() {
         q = q.mul_add(y, Vector::splat(y.1, coefficients[k]));
     }
-    q * y
+    q
 }

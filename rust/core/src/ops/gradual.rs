@@ -1,94 +1,92 @@
-//! Exponentials times a number of their row, where the product may be subnormal.
+//! Results that are proportional to an exponential, where they may be subnormal.
 //!
 //! A multiplication whose result is subnormal takes Intel's processors some 130 cycles. A row of wide logits has many of
 //! them, and the low part of a product is one long before the product is. So what is small is multiplied times a power of
 //! two, and a subnormal result is put together from its bits: rounded once to the type's digits, once more to whole units
 //! of the least number. (To find out row by row, by the least element, what is small takes as long as to ask here.)
 
-use crate::math::exp::Depth;
+use super::{Finish, RowOp};
 use crate::simd::{Float, GROUP, Part, Simd, Vector, pow2};
 
-/// e (hi + lo), for exponentials that come in the scale of `depth`.
+/// The results of exponentials `e` and elements `b` of the second row.
 #[inline(always)]
-pub(super) fn product<S: Simd<T>, T: Float>(
+pub(super) fn finish<S: Simd<T>, T: Float, O: RowOp>(
+    of: Finish<'_, S, T, O>,
     e: Vector<S, T>,
-    hi: Vector<S, T>,
-    lo: Vector<S, T>,
-    depth: Depth,
+    b: Vector<S, T>,
 ) -> Vector<S, T> {
-    if any_small(e, depth) {
-        e.1.part(Small { e, hi, lo, depth })
+    if any_small::<S, T, O>(e) {
+        e.1.part(Small { of, e, b })
     } else {
-        of_large(e, hi, lo)
+        of.op.finish(of.params, e, b)
     }
 }
 
 /// The same for the first vectors of a group, of which is asked but once whether there is anything small.
 #[inline(always)]
-pub(super) fn products<S: Simd<T>, T: Float>(
+pub(super) fn finish_group<S: Simd<T>, T: Float, O: RowOp>(
+    of: Finish<'_, S, T, O>,
     v: [[Vector<S, T>; 2]; GROUP],
-    hi: Vector<S, T>,
-    lo: Vector<S, T>,
-    depth: Depth,
 ) -> [Vector<S, T>; GROUP] {
     let least = v[0][0].min(v[1][0]).min(v[2][0].min(v[3][0]));
-    let small = any_small(least, depth);
+    let small = any_small::<S, T, O>(least);
     let mut results = [least; GROUP];
     for i in 0..GROUP {
+        let [e, b] = v[i];
         results[i] = if small {
-            product(v[i][0], hi, lo, depth)
+            finish(of, e, b)
         } else {
-            of_large(v[i][0], hi, lo)
+            of.op.finish(of.params, e, b)
         };
     }
     results
 }
 
-/// From here down a product, or the low part of one, may be subnormal.
+/// From here down a result, or the low part of a product, may be subnormal.
 #[inline(always)]
-fn small<S: Simd<T>, T: Float>(s: S, depth: Depth) -> Vector<S, T> {
-    Vector::splat(s, T::from_f64(pow2(depth.bias::<T>() - T::SUBNORMAL.small)))
+fn small<S: Simd<T>, T: Float, O: RowOp>(s: S) -> Vector<S, T> {
+    let small = O::DEPTH.bias::<T>() - T::SUBNORMAL.small + O::FACTOR;
+    Vector::splat(s, T::from_f64(pow2(small)))
 }
 
 #[inline(always)]
-fn any_small<S: Simd<T>, T: Float>(e: Vector<S, T>, depth: Depth) -> bool {
-    small(e.1, depth).not_less(e).any()
+fn any_small<S: Simd<T>, T: Float, O: RowOp>(e: Vector<S, T>) -> bool {
+    small::<S, T, O>(e.1).not_less(e).any()
 }
 
-#[inline(always)]
-fn of_large<S: Simd<T>, T: Float>(e: Vector<S, T>, hi: Vector<S, T>, lo: Vector<S, T>) -> Vector<S, T> {
-    e.mul_add(hi, e * lo)
-}
-
-/// A product of vectors in which something is small.
-struct Small<S: Simd<T>, T: Float> {
+/// Vectors in which something is small.
+struct Small<'a, S: Simd<T>, T: Float, O> {
+    of: Finish<'a, S, T, O>,
     e: Vector<S, T>,
-    hi: Vector<S, T>,
-    lo: Vector<S, T>,
-    depth: Depth,
+    b: Vector<S, T>,
 }
 
-impl<S: Simd<T>, T: Float> Part<S, T> for Small<S, T> {
+impl<S: Simd<T>, T: Float, O: RowOp> Part<S, T> for Small<'_, S, T, O> {
     type Out = Vector<S, T>;
     #[inline(always)]
     fn compute(self, s: S) -> Vector<S, T> {
-        let Self { e, hi, lo, depth } = self;
+        let Self {
+            of: Finish { op, params },
+            e,
+            b,
+        } = self;
         let k = T::SUBNORMAL;
-        let (zero, small) = (Vector::zero(s), small(s, depth));
+        let (zero, small) = (Vector::zero(s), small::<S, T, O>(s));
         // What is masked is zero, or nearly: that is multiplied as fast as anything.
-        let nothing = T::from_f64(pow2(depth.bias::<T>() - k.nothing));
+        let nothing = T::from_f64(pow2(O::DEPTH.bias::<T>() - k.nothing));
         let nothing = Vector::splat(s, if nothing > k.least { nothing } else { k.least });
         let others = (small + small).select(nothing.not_less(e), e);
         let is_small = small.not_less(others);
         if !is_small.any() {
-            return of_large(e, hi, lo);
+            return op.finish(params, e, b);
         }
         // (Bits are added: a multiplication would overflow in the other lanes, and its flag would have to be put back.)
-        let scaled = of_large(e.add_bits(Vector::splat(s, k.up)).select(is_small, zero), hi, lo);
+        let up = e.add_bits(Vector::splat(s, k.up)).select(is_small, zero);
+        let scaled = op.finish(params, up, b);
         let size = scaled.max(zero - scaled);
-        // (A factor of the row may be so large that what is small becomes large, and times the power of two infinite.)
+        // (What it is multiplied with may be so large that what is small becomes large, and times the power of two infinite.)
         let is_large = size.not_less(Vector::splat(s, k.large));
-        let whole = of_large(e.select(is_large, zero.select(is_small, e)), hi, lo);
+        let whole = op.finish(params, e.select(is_large, zero.select(is_small, e)), b);
         let normal = scaled.add_bits(Vector::splat(s, k.down));
         let units =
             (size * Vector::splat(s, k.units) + Vector::splat(s, k.first)).add_bits(Vector::splat(s, k.minus_first));

@@ -495,8 +495,10 @@ pub(crate) trait RowOp: Copy + Send + Sync + 'static {
     const SATURATED: f64 = 0.0;
     /// The parameter that is the result at the place of what was picked.
     const FIX: Option<usize> = None;
-    /// Whether a result is the exponential times the sum of the first two parameters.
+    /// Whether a result is proportional to the exponential: unless `finish` says otherwise, times the first two parameters.
     const SCALES: bool = false;
+    /// As small as 2 to minus this is often what multiplies the probabilities: one over the number of rows.
+    const FACTOR: i32 = 0;
     /// Whether results are divided by the temperature.
     const DERIVES: bool = false;
     /// Whether a reduction's result may lose digits that float64 keeps: compared are the first two parameters.
@@ -516,11 +518,7 @@ pub(crate) trait RowOp: Copy + Send + Sync + 'static {
     #[inline(always)]
     fn finish<S: Simd<T>, T: Float>(self, p: &Params<Vector<S, T>>, v: Vector<S, T>, b: Vector<S, T>) -> Vector<S, T> {
         let _ = b;
-        if Self::SCALES {
-            gradual::product(v, p[0], p[1], Self::DEPTH)
-        } else {
-            v
-        }
+        if Self::SCALES { v.mul_add(p[0], v * p[1]) } else { v }
     }
 
     /// The row's loss and the square of its logsumexp, both times their weights.
@@ -598,13 +596,16 @@ impl<S: Simd<T>, T: Float, O: RowOp> Map<S, T> for Finish<'_, S, T, O> {
     const GROUPS: bool = O::SCALES;
     #[inline(always)]
     fn apply(self, v: Vector<S, T>, b: Vector<S, T>) -> Vector<S, T> {
-        self.op.finish(self.params, v, b)
+        if O::SCALES {
+            gradual::finish(self, v, b)
+        } else {
+            self.op.finish(self.params, v, b)
+        }
     }
     #[inline(always)]
     fn apply_group(self, v: [[Vector<S, T>; 2]; GROUP]) -> [Vector<S, T>; GROUP] {
         if O::SCALES {
-            let [hi, lo, ..] = *self.params;
-            gradual::products(v, hi, lo, O::DEPTH)
+            gradual::finish_group(self, v)
         } else {
             each(self, v)
         }

@@ -45,6 +45,8 @@ impl RowOp for SoftmaxProduct {
     const SUMS: usize = 1;
     const VANISHES: bool = true;
     const PICK: Pick = Pick::Peak;
+    const SCALES: bool = true;
+    const FACTOR: i32 = 16;
 
     #[inline(always)]
     fn add<S: Simd<T>, T: Float>(self, sums: &mut [Vector<S, T>; SUMS], of: &Elements<S, T>) {

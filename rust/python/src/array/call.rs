@@ -106,12 +106,8 @@ impl<'py> Call<'py> {
         let Some(out) = out else { return Ok(None) };
         if self.out.is_some() {
             // In place, or apart.
-            let fits = |array: &Plain<'_>| {
-                array.ptr == out.ptr && array.dtype == dtype && gives == Gives::Elements
-                    || array.is_clear_of(&out, count)
-            };
-            let right = out.dtype == dtype && out.writeable && same(out.shape, shape);
-            if !right || !fits(&x) || !second.as_ref().is_none_or(fits) {
+            let fits = |array: &Plain<'_>| array.is_exactly(&out) || array.is_clear_of(&out, count);
+            if !out.takes(dtype, shape) || !fits(&x) || !second.as_ref().is_none_or(fits) {
                 return Ok(None);
             }
         }
@@ -256,10 +252,10 @@ impl<'py> Call<'py> {
 
 /// Which axes form a row, if that is the last or all of them, of one to four.
 #[inline(always)]
-fn reduced_by(axis: &Axis, ndim: usize) -> Option<&'static [bool]> {
+pub(super) fn reduced_by(axis: &Axis, ndim: usize) -> Option<&'static [bool]> {
     const LAST: [[bool; 4]; 2] = [[false, false, false, true], [true; 4]];
     let of = match *axis {
-        Axis::One(axis) if axis == -1 || axis + 1 == ndim as isize => &LAST[0],
+        Axis::One(axis) | Axis::Only(axis) if axis == -1 || axis + 1 == ndim as isize => &LAST[0],
         Axis::All => &LAST[1],
         _ => return None,
     };

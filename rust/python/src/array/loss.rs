@@ -6,9 +6,11 @@ use std::ptr;
 use pyo3::prelude::*;
 use softmax_core::simd::with_default_mode;
 use softmax_core::{
-    Cotangent, CrossEntropy as Problem, Derivative, Dtype, Fault, Loss as Losses, Reduction, Target as CoreTarget,
+    Array as Operand, Cotangent, CrossEntropy as Problem, Derivative, Dtype, Fault, Loss as Losses, NoControl,
+    Reduction, Target as CoreTarget, Temperature,
 };
 
+use super::call::reduced_by;
 use super::run::{RELEASE_ABOVE, Shield, compute};
 use super::{Array, Layout, computed_in, part, place, scalar, target};
 use crate::error;
@@ -113,6 +115,105 @@ impl<'py> CrossEntropy<'py> {
 
     /// Checks what the arguments mean to each other, and computes the loss and, if asked to, the derivative (or None).
     fn evaluate(&mut self, py: Python<'py>, derive: bool) -> PyResult<(Loss<'py>, Bound<'py, PyAny>)> {
+        match self.evaluate_plain(py, derive)? {
+            Some(result) => Ok(result),
+            None => self.evaluate_any(py, derive),
+        }
+    }
+
+    /// Computes what nearly all small calls are, as `Call` has it: one loss of rows along the last axis and of their
+    /// classes, without numbers of rows or classes. None: it is not of that kind.
+    #[inline(always)]
+    fn evaluate_plain(&mut self, py: Python<'py>, derive: bool) -> PyResult<Option<(Loss<'py>, Bound<'py, PyAny>)>> {
+        let terms = &self.terms;
+        let cotangent = match terms.grad_output {
+            None => 1.0,
+            Some(Numbers::One(g)) => g,
+            Some(Numbers::Many(_)) => return Ok(None),
+        };
+        let Numbers::One(temperature) = terms.temperature else {
+            return Ok(None);
+        };
+        let numbers = terms.weight.is_some() || terms.sample_weight.is_some();
+        if numbers || self.mask.is_some() || self.v.is_some() || terms.reduction == Reduction::None {
+            return Ok(None);
+        }
+        // No Python code runs in here.
+        let (Some(logits), Some(labels)) = (self.logits.plain(), self.target.array.plain()) else {
+            return Ok(None);
+        };
+        let (Some((&classes, rows)), Some(reduced)) =
+            (logits.shape.split_last(), reduced_by(&terms.axis, logits.shape.len()))
+        else {
+            return Ok(None);
+        };
+        let count = count(logits.shape);
+        if !is_index(labels.dtype) || !same(labels.shape, rows) || count == 0 || count > RELEASE_ABOVE {
+            return Ok(None);
+        }
+        let dtype = self.dtype.unwrap_or(computed_in(logits.dtype));
+        let new = if derive && self.out.is_none() {
+            Some(Array::new(py, dtype, logits.shape)?)
+        } else {
+            None
+        };
+        let out = new.as_ref().or(self.out.as_ref()).map(Array::plain);
+        let out = match out {
+            Some(None) => return Ok(None),
+            Some(out) => out,
+            None => None,
+        };
+        if let (Some(_), Some(out)) = (&self.out, &out) {
+            let fits = logits.is_exactly(out) || logits.is_clear_of(out, count);
+            if !out.takes(dtype, logits.shape) || !fits || !labels.is_clear_of(out, count) {
+                return Ok(None);
+            }
+        }
+        let mut spread = [0; 4];
+        spread[..rows.len()].copy_from_slice(labels.strides);
+        let problem = Problem {
+            derivative: match &out {
+                Some(out) => Derivative::Gradient(out.over(out.strides)),
+                None => Derivative::None,
+            },
+            temperature: Temperature::One(temperature),
+            cotangent: Cotangent::One(cotangent),
+            ..terms.problem(
+                logits.shape,
+                reduced.len() - 1,
+                out.as_ref()
+                    .map_or(logits.over(logits.strides), |out| logits.beside(out)),
+                dtype,
+                CoreTarget::Classes(labels.over(&spread[..reduced.len()])),
+            )
+        };
+        // SAFETY: as in `Call::evaluate_plain`; the targets have a number for each row, and there are no other numbers.
+        let losses = unsafe { softmax_core::cross_entropy(&problem, &NoControl) }
+            .map_err(|fault| self.fault(fault, None, classes))?;
+        let loss = Loss {
+            losses,
+            array: None,
+            dtype: loss_dtype(dtype),
+        };
+        let derivative = match new.or(self.out.take()) {
+            Some(array) => array.object.into_any(),
+            None => py.None().into_bound(py),
+        };
+        Ok(Some((loss, derivative)))
+    }
+
+    /// What Python gets to see of a fault.
+    #[cold]
+    fn fault(&self, fault: Fault, pending: Option<PyErr>, classes: usize) -> PyErr {
+        match fault {
+            Fault::Core(fault) => error::core(fault, pending),
+            Fault::Class(index, value) => error::class(&index, value, classes, self.terms.ignore_index),
+        }
+    }
+
+    /// Computes what may be of any kind, or wrong.
+    #[inline(never)]
+    fn evaluate_any(&mut self, py: Python<'py>, derive: bool) -> PyResult<(Loss<'py>, Bound<'py, PyAny>)> {
         let terms = &self.terms;
         // The shield comes before any pointer is read: making a weak reference may start the garbage collector.
         let release = self.size() > RELEASE_ABOVE;
@@ -193,7 +294,7 @@ impl<'py> CrossEntropy<'py> {
             None
         };
         let given = result.as_ref().filter(|_| is_given).map(|(_, out)| out);
-        let loss_dtype = if dtype == Dtype::F64 { Dtype::F64 } else { Dtype::F32 };
+        let loss_dtype = loss_dtype(dtype);
         // (A product with the Hessian has no loss.)
         let loss_array = match terms.reduction {
             Reduction::None if v.is_none() => Some(Array::new(py, loss_dtype, &rows)?),
@@ -225,19 +326,9 @@ impl<'py> CrossEntropy<'py> {
             CoreTarget::Probabilities(labels.operand())
         };
         let problem = Problem {
-            shape: &grid.shape,
-            axis,
-            logits: logits.operand(),
-            dtype,
-            target,
             weight: &weight,
             sample_weight: &sample_weight,
-            ignore_index: by_class.then_some(terms.ignore_index),
-            label_smoothing: terms.label_smoothing,
-            reduction: terms.reduction,
             temperature: terms.temperature.temperature(temperatures.as_deref()),
-            z_loss: terms.z_loss,
-            softcap: terms.softcap,
             mask: mask.as_ref().map(Layout::operand),
             cotangent,
             derivative: match (&result, &v) {
@@ -245,6 +336,7 @@ impl<'py> CrossEntropy<'py> {
                 (Some((_, out)), None) => Derivative::Gradient(out.operand()),
                 (None, _) => Derivative::None,
             },
+            ..terms.problem(&grid.shape, axis, logits.operand(), dtype, target)
         };
         // SAFETY: the layouts were read in this call, the arrays live in `self` and `result`, and no Python code has run
         // since. The inputs have the problem's shape or were broadcast to it, the targets the shape that their kind has,
@@ -252,10 +344,7 @@ impl<'py> CrossEntropy<'py> {
         // elements have memory of their own; it is exactly `logits` or `v`, or apart from each input. Without the GIL
         // the shield is up.
         let done = unsafe { compute(py, release, |control| softmax_core::cross_entropy(&problem, control)) };
-        let losses = done.map_err(|(fault, pending)| match fault {
-            Fault::Core(fault) => error::core(fault, pending),
-            Fault::Class(index, value) => error::class(&index, value, classes, terms.ignore_index),
-        })?;
+        let losses = done.map_err(|(fault, pending)| self.fault(fault, pending, classes))?;
         drop(shield);
         let loss = Loss {
             losses,
@@ -276,6 +365,47 @@ impl<'py> CrossEntropy<'py> {
         match &self.v {
             Some(v) => together(logits, v.shape()).map_or(0, |shape| count(&shape)),
             None => count(logits),
+        }
+    }
+}
+
+/// The dtype of the loss of logits that are computed as this one.
+fn loss_dtype(dtype: Dtype) -> Dtype {
+    if dtype == Dtype::F64 { Dtype::F64 } else { Dtype::F32 }
+}
+
+/// Whether numbers of the dtype name classes.
+fn is_index(dtype: Dtype) -> bool {
+    !matches!(dtype, Dtype::Bool | Dtype::F16 | Dtype::Bf16 | Dtype::F32 | Dtype::F64)
+}
+
+impl Terms {
+    /// The problem of these arrays, without numbers of rows and classes and without a derivative.
+    fn problem<'a>(
+        &self,
+        shape: &'a [usize],
+        axis: usize,
+        logits: Operand<'a>,
+        dtype: Dtype,
+        target: CoreTarget<'a>,
+    ) -> Problem<'a> {
+        Problem {
+            shape,
+            axis,
+            logits,
+            dtype,
+            target,
+            weight: &[],
+            sample_weight: &[],
+            ignore_index: matches!(target, CoreTarget::Classes(_)).then_some(self.ignore_index),
+            label_smoothing: self.label_smoothing,
+            reduction: self.reduction,
+            temperature: Temperature::One(1.0),
+            z_loss: self.z_loss,
+            softcap: self.softcap,
+            mask: None,
+            cotangent: Cotangent::One(1.0),
+            derivative: Derivative::None,
         }
     }
 }

@@ -490,6 +490,18 @@ impl<'a> Plain<'a> {
         )
     }
 
+    /// Whether a result of this dtype and shape can be written to it.
+    #[inline(always)]
+    fn takes(&self, dtype: Dtype, shape: &[usize]) -> bool {
+        self.dtype == dtype && self.writeable && same(self.shape, shape)
+    }
+
+    /// Whether it is these elements, so that writing them after reading them is in place.
+    #[inline(always)]
+    fn is_exactly(&self, out: &Self) -> bool {
+        self.ptr == out.ptr && self.dtype == out.dtype && same(self.shape, out.shape)
+    }
+
     /// As core takes an input. (Where it is `out`, strides of axes of length 1 may differ; core wants to see the same.)
     #[inline(always)]
     fn beside(&self, out: &Self) -> Operand<'a> {
