@@ -243,24 +243,21 @@ fn terms<S: Simd<T>, T: Float, F: Terms<S, T>, C: Tally<S, T>, const N: usize>(
 pub(crate) trait Map<S: Simd<T>, T: Float>: Copy {
     /// Whether there is a second row.
     const SECOND: bool;
-    /// Whether a group takes less than its vectors one by one.
-    const GROUPS: bool = false;
+    /// Whether something has to be asked of elements before [`apply_knowing`](Map::apply_knowing) can be used.
+    const ASKS: bool = false;
     fn apply(self, v: Vector<S, T>, b: Vector<S, T>) -> Vector<S, T>;
-    /// The same for a group.
+    /// Asks it of a group, whose vectors have it in common then.
     #[inline(always)]
-    fn apply_group(self, v: [[Vector<S, T>; 2]; GROUP]) -> [Vector<S, T>; GROUP] {
-        each(self, v)
+    fn ask(self, group: [Vector<S, T>; GROUP]) -> bool {
+        let _ = group;
+        false
     }
-}
-
-/// [`Map::apply`], vector by vector.
-#[inline(always)]
-pub(crate) fn each<S: Simd<T>, T: Float, F: Map<S, T>>(f: F, v: [[Vector<S, T>; 2]; GROUP]) -> [Vector<S, T>; GROUP] {
-    let mut results = [v[0][0]; GROUP];
-    for i in 0..GROUP {
-        results[i] = f.apply(v[i][0], v[i][1]);
+    /// The same as `apply`.
+    #[inline(always)]
+    fn apply_knowing(self, answer: bool, v: Vector<S, T>, b: Vector<S, T>) -> Vector<S, T> {
+        let _ = answer;
+        self.apply(v, b)
     }
-    results
 }
 
 /// A row and, where the pass wants it, a second one.
@@ -353,6 +350,20 @@ impl<T: Float> Source<T> {
             };
             [Vector::load(s, self.x.add(j)), b]
         }
+    }
+
+    /// The vectors of a group of the first row, from `j` on.
+    ///
+    /// # Safety
+    /// The row is valid for reading them.
+    #[inline(always)]
+    unsafe fn group<S: Simd<T>>(&self, s: S, j: usize) -> [Vector<S, T>; GROUP] {
+        let mut group = [Vector::zero(s); GROUP];
+        for i in 0..GROUP {
+            // SAFETY: the caller's promise.
+            group[i] = unsafe { Vector::load(s, self.x.add(j + i * T::LANES)) };
+        }
+        group
     }
 
     /// `N` vectors from `j` on; of the last only some lanes, if said, and minus infinity and zero beyond.
@@ -786,13 +797,22 @@ pub(crate) mod along {
             let groups = whole_groups::<T>(j, n);
             while j < groups {
                 from.prefetch(s, j, F::SECOND);
-                let mut v = [[Vector::zero(s); 2]; GROUP];
+                let group = from.group(s, j);
+                let answer = f.ask(group);
+                let mut results = group;
                 for i in 0..GROUP {
-                    v[i] = from.load(s, j + i * lanes, F::SECOND);
+                    let at = j + i * lanes;
+                    let [v, b] = from.load(s, at, F::SECOND);
+                    results[i] = f.apply_knowing(answer, v, b);
+                    // (Of two rows so much is not held in registers: what was asked about is read once more.)
+                    if F::ASKS && F::SECOND {
+                        results[i].store(y.add(at));
+                    }
                 }
-                let results = f.apply_group(v);
                 for i in 0..GROUP {
-                    results[i].store(y.add(j + i * lanes));
+                    if !(F::ASKS && F::SECOND) {
+                        results[i].store(y.add(j + i * lanes));
+                    }
                 }
                 j += GROUP * lanes;
             }
@@ -832,14 +852,17 @@ pub(crate) mod along {
                 f.apply(v, b).store_partial(y, j);
             }
             let groups = whole_groups::<T>(j, n);
-            while F::GROUPS && j < groups {
-                let mut v = [[Vector::zero(s); 2]; GROUP];
+            while F::ASKS && j < groups {
+                let group = from.group(s, j);
+                let answer = f.ask(group);
                 for i in 0..GROUP {
-                    v[i] = from.load(s, j + i * lanes, F::SECOND);
-                }
-                let results = f.apply_group(v);
-                for i in 0..GROUP {
-                    stream_line(results[i], y, again, j + i * lanes);
+                    let at = j + i * lanes;
+                    let [v, b] = if F::SECOND {
+                        from.load(s, at, true)
+                    } else {
+                        [group[i], Vector::zero(s)]
+                    };
+                    stream_line(f.apply_knowing(answer, v, b), y, again, at);
                 }
                 j += GROUP * lanes;
             }

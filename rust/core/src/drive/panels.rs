@@ -342,13 +342,20 @@ impl<'a, T: Stored> Panel<'a, T> {
             let mut j = 0;
             // (Four at once, of which something is asked but once.)
             while O::SCALES && j + GROUP <= n {
-                let mut v = [[Vector::zero(s); 2]; GROUP];
+                let mut group = [Vector::zero(s); GROUP];
                 for i in 0..GROUP {
-                    v[i] = self.pair::<S, O>(s, j + i);
+                    group[i] = Vector::load(s, self.data.add((j + i) * T::LANES));
                 }
-                let results = finish.apply_group(v);
+                let small = finish.ask(group);
                 for i in 0..GROUP {
-                    results[i].store(self.data.add((j + i) * T::LANES));
+                    let [v, b] = if O::SECOND {
+                        self.pair::<S, O>(s, j + i)
+                    } else {
+                        [group[i], Vector::zero(s)]
+                    };
+                    finish
+                        .apply_knowing(small, v, b)
+                        .store(self.data.add((j + i) * T::LANES));
                 }
                 j += GROUP;
             }

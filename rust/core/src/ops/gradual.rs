@@ -8,7 +8,26 @@
 use super::{Finish, RowOp};
 use crate::simd::{Float, GROUP, Part, Simd, Vector, pow2};
 
-/// The results of exponentials `e` and elements `b` of the second row.
+/// From here down a result, or the low part of a product, may be subnormal.
+#[inline(always)]
+fn small<S: Simd<T>, T: Float, O: RowOp>(s: S) -> Vector<S, T> {
+    let small = O::DEPTH.bias::<T>() - T::SUBNORMAL.small + O::FACTOR;
+    Vector::splat(s, T::from_f64(pow2(small)))
+}
+
+/// Whether anything in a vector of exponentials is that small.
+#[inline(always)]
+pub(super) fn any_small<S: Simd<T>, T: Float, O: RowOp>(e: Vector<S, T>) -> bool {
+    small::<S, T, O>(e.1).not_less(e).any()
+}
+
+/// Whether anything in a group is.
+#[inline(always)]
+pub(super) fn any_small_in_group<S: Simd<T>, T: Float, O: RowOp>(e: [Vector<S, T>; GROUP]) -> bool {
+    any_small::<S, T, O>(e[0].min(e[1]).min(e[2].min(e[3])))
+}
+
+/// The results of exponentials in which something may be small, and of elements of the second row.
 #[inline(always)]
 pub(super) fn finish<S: Simd<T>, T: Float, O: RowOp>(
     of: Finish<'_, S, T, O>,
@@ -20,38 +39,6 @@ pub(super) fn finish<S: Simd<T>, T: Float, O: RowOp>(
     } else {
         of.op.finish(of.params, e, b)
     }
-}
-
-/// The same for the first vectors of a group, of which is asked but once whether there is anything small.
-#[inline(always)]
-pub(super) fn finish_group<S: Simd<T>, T: Float, O: RowOp>(
-    of: Finish<'_, S, T, O>,
-    v: [[Vector<S, T>; 2]; GROUP],
-) -> [Vector<S, T>; GROUP] {
-    let least = v[0][0].min(v[1][0]).min(v[2][0].min(v[3][0]));
-    let small = any_small::<S, T, O>(least);
-    let mut results = [least; GROUP];
-    for i in 0..GROUP {
-        let [e, b] = v[i];
-        results[i] = if small {
-            finish(of, e, b)
-        } else {
-            of.op.finish(of.params, e, b)
-        };
-    }
-    results
-}
-
-/// From here down a result, or the low part of a product, may be subnormal.
-#[inline(always)]
-fn small<S: Simd<T>, T: Float, O: RowOp>(s: S) -> Vector<S, T> {
-    let small = O::DEPTH.bias::<T>() - T::SUBNORMAL.small + O::FACTOR;
-    Vector::splat(s, T::from_f64(pow2(small)))
-}
-
-#[inline(always)]
-fn any_small<S: Simd<T>, T: Float, O: RowOp>(e: Vector<S, T>) -> bool {
-    small::<S, T, O>(e.1).not_less(e).any()
 }
 
 /// Vectors in which something is small.

@@ -12,7 +12,7 @@ mod softmax;
 use std::marker::PhantomData;
 
 use crate::math::exp::{Base, Depth, Exp};
-use crate::row::{Adds, Map, SUMS, Terms, each};
+use crate::row::{Adds, Map, SUMS, Terms};
 use crate::simd::{Float, GROUP, Isa, Part, Simd, Vector, pow2, two_sum};
 
 pub(crate) use cross_entropy::Losses;
@@ -310,7 +310,7 @@ impl<S: Isa> Stats<S> {
         [hi, hi * left]
     }
 
-    /// The same as the sum of two of `T`, each of which keeps all its digits.
+    /// The same as the sum of two of `T` of which keeps all its digits.
     #[inline(always)]
     pub(crate) fn split_inverse_total<T: Float>(&self) -> [Vector<S, f64>; 2] {
         let [hi, lo] = self.inverse_total();
@@ -348,7 +348,7 @@ impl<S: Isa> Stats<S> {
         [inverse, left * inverse]
     }
 
-    /// `factor` (a pair) / (T sum of all exponentials) as the sum of two of `T`, each of which keeps all its digits.
+    /// `factor` (a pair) / (T sum of all exponentials) as the sum of two of `T` of which keeps all its digits.
     #[inline(always)]
     pub(crate) fn scale<T: Float>(&self, [factor, factor_lo]: [Vector<S, f64>; 2]) -> [Vector<S, f64>; 2] {
         let s = self.sum.1;
@@ -593,21 +593,21 @@ impl<S: Simd<T>, T: Float, O: Copy> Copy for Finish<'_, S, T, O> {}
 
 impl<S: Simd<T>, T: Float, O: RowOp> Map<S, T> for Finish<'_, S, T, O> {
     const SECOND: bool = O::SECOND && !matches!(O::FROM, From::Second);
-    const GROUPS: bool = O::SCALES;
+    const ASKS: bool = O::SCALES;
     #[inline(always)]
     fn apply(self, v: Vector<S, T>, b: Vector<S, T>) -> Vector<S, T> {
-        if O::SCALES {
+        self.apply_knowing(O::SCALES && gradual::any_small::<S, T, O>(v), v, b)
+    }
+    #[inline(always)]
+    fn ask(self, group: [Vector<S, T>; GROUP]) -> bool {
+        O::SCALES && gradual::any_small_in_group::<S, T, O>(group)
+    }
+    #[inline(always)]
+    fn apply_knowing(self, small: bool, v: Vector<S, T>, b: Vector<S, T>) -> Vector<S, T> {
+        if small {
             gradual::finish(self, v, b)
         } else {
             self.op.finish(self.params, v, b)
-        }
-    }
-    #[inline(always)]
-    fn apply_group(self, v: [[Vector<S, T>; 2]; GROUP]) -> [Vector<S, T>; GROUP] {
-        if O::SCALES {
-            gradual::finish_group(self, v)
-        } else {
-            each(self, v)
         }
     }
 }
