@@ -243,16 +243,16 @@ fn terms<S: Simd<T>, T: Float, F: Terms<S, T>, C: Tally<S, T>, const N: usize>(
 pub(crate) trait Map<S: Simd<T>, T: Float>: Copy {
     /// Whether there is a second row.
     const SECOND: bool;
-    /// Whether something has to be asked of elements before [`apply_knowing`](Map::apply_knowing) can be used.
+    /// Whether there is something to [`ask`](Map::ask) of elements first.
     const ASKS: bool = false;
     fn apply(self, v: Vector<S, T>, b: Vector<S, T>) -> Vector<S, T>;
-    /// Asks it of a group, whose vectors have it in common then.
+    /// Finds out something of a group, once for all its vectors.
     #[inline(always)]
     fn ask(self, group: [Vector<S, T>; GROUP]) -> bool {
         let _ = group;
         false
     }
-    /// The same as `apply`.
+    /// The same as [`apply`](Map::apply), of a vector of a group for which that was the answer.
     #[inline(always)]
     fn apply_knowing(self, answer: bool, v: Vector<S, T>, b: Vector<S, T>) -> Vector<S, T> {
         let _ = answer;
@@ -799,18 +799,19 @@ pub(crate) mod along {
                 from.prefetch(s, j, F::SECOND);
                 let group = from.group(s, j);
                 let answer = f.ask(group);
+                // (Of two rows so much is not held in registers: what was asked about is read once more.)
+                let one_by_one = F::ASKS && F::SECOND;
                 let mut results = group;
                 for i in 0..GROUP {
                     let at = j + i * lanes;
                     let [v, b] = from.load(s, at, F::SECOND);
                     results[i] = f.apply_knowing(answer, v, b);
-                    // (Of two rows so much is not held in registers: what was asked about is read once more.)
-                    if F::ASKS && F::SECOND {
+                    if one_by_one {
                         results[i].store(y.add(at));
                     }
                 }
-                for i in 0..GROUP {
-                    if !(F::ASKS && F::SECOND) {
+                if !one_by_one {
+                    for i in 0..GROUP {
                         results[i].store(y.add(j + i * lanes));
                     }
                 }

@@ -310,7 +310,7 @@ impl<S: Isa> Stats<S> {
         [hi, hi * left]
     }
 
-    /// The same as the sum of two of `T` of which keeps all its digits.
+    /// The same as the sum of two of `T`, each of which keeps all its digits.
     #[inline(always)]
     pub(crate) fn split_inverse_total<T: Float>(&self) -> [Vector<S, f64>; 2] {
         let [hi, lo] = self.inverse_total();
@@ -348,7 +348,7 @@ impl<S: Isa> Stats<S> {
         [inverse, left * inverse]
     }
 
-    /// `factor` (a pair) / (T sum of all exponentials) as the sum of two of `T` of which keeps all its digits.
+    /// `factor` (a pair) / (T sum of all exponentials) as the sum of two of `T`, each of which keeps all its digits.
     #[inline(always)]
     pub(crate) fn scale<T: Float>(&self, [factor, factor_lo]: [Vector<S, f64>; 2]) -> [Vector<S, f64>; 2] {
         let s = self.sum.1;
@@ -497,7 +497,7 @@ pub(crate) trait RowOp: Copy + Send + Sync + 'static {
     const FIX: Option<usize> = None;
     /// Whether a result is proportional to the exponential: unless `finish` says otherwise, times the first two parameters.
     const SCALES: bool = false;
-    /// As small as 2 to minus this is often what multiplies the probabilities: one over the number of rows.
+    /// What multiplies the probabilities is often as small as 2 to minus this: one over the number of rows.
     const FACTOR: i32 = 0;
     /// Whether results are divided by the temperature.
     const DERIVES: bool = false;
