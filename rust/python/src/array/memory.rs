@@ -2,8 +2,8 @@
 //!
 //! Memory fresh from the system costs a page fault and the zeroing of each page: more than the results of these functions
 //! cost (docs/performance.md has the figures). NumPy lets an array say who allocates it (NEP 49): results of at least
-//! [`LARGE`] bytes are made under a handler of ours, all else is NumPy's as ever. What is kept is bounded, and marked as
-//! free to the system (`MADV_FREE`), which takes it when it runs short, without asking.
+//! [`LARGE`] bytes are made under a handler of ours, all else is NumPy's as ever. What is kept is bounded, and all but the
+//! newest piece is marked as free to the system (`MADV_FREE`), which takes it when it runs short, without asking.
 
 use std::ffi::{c_char, c_void};
 use std::ptr::{self, NonNull};
@@ -16,9 +16,13 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyCapsule;
 
-/// Results of fewer bytes come from NumPy's allocator: what is much smaller than 32 MiB, its largest threshold, glibc's
-/// malloc keeps by itself when it is freed.
-const LARGE: usize = 16 << 20;
+/// Results of fewer bytes come from NumPy's allocator. (Of those up to 32 MiB, its largest threshold, glibc's malloc keeps
+/// some when they are freed, but gives them back where other arrays come and go: in `make demo` results of 9 MB took 1.5
+/// times as long by it, and by two threads at once up to eight times.)
+const LARGE: usize = 4 << 20;
+/// The newest piece is not marked as free, up to this size: that would interrupt the CPUs of our other threads, and take
+/// two threads a third longer for results of 12 MB.
+const NEWEST_BYTES: usize = 32 << 20;
 /// Large memory is asked for in huge pages, as NumPy does.
 const HUGE_PAGE: usize = 2 << 20;
 /// What lies before an array's bytes: the header, and room that keeps them aligned to a cache line.
@@ -44,7 +48,10 @@ struct Piece {
 
 /// Pieces that no array has.
 struct Kept {
+    /// The newest first.
     pieces: [Option<Piece>; PIECES],
+    /// Whether the newest, if it is there, is marked as free.
+    newest_is_free: bool,
 }
 
 // SAFETY: what a piece points to is reached by whoever holds the piece, and by no one else.
@@ -52,7 +59,10 @@ unsafe impl Send for Kept {}
 
 /// (Only ever tried: whoever finds it locked does without. So a lock that was held while the process forked does no harm,
 /// nor does one that a signal handler meets.)
-static KEPT: Mutex<Kept> = Mutex::new(Kept { pieces: [None; PIECES] });
+static KEPT: Mutex<Kept> = Mutex::new(Kept {
+    pieces: [None; PIECES],
+    newest_is_free: true,
+});
 
 impl Kept {
     /// The smallest piece for `len` bytes that is not far too large for them.
@@ -70,7 +80,14 @@ impl Kept {
             gone[0] = Some(piece);
             return gone;
         }
-        // The newest come first; the last slot is emptied for the new one.
+        if let (Some(newest), false) = (self.pieces[0], self.newest_is_free) {
+            newest.mark_as_free();
+        }
+        self.newest_is_free = piece.len > NEWEST_BYTES;
+        if self.newest_is_free {
+            piece.mark_as_free();
+        }
+        // The last slot is emptied for the new one.
         for i in 0..PIECES {
             bytes += self.pieces[i].map_or(0, |piece| piece.len);
             if bytes > limit || i + 1 == PIECES {
@@ -155,10 +172,6 @@ impl Piece {
             UNKNOWN => 0,
             limit => limit,
         };
-        if self.len <= limit {
-            // SAFETY: the piece is ours. (If the system knows no such advice, the memory simply stays as it is.)
-            unsafe { libc::madvise(self.start.as_ptr().cast(), self.len, libc::MADV_FREE) };
-        }
         let gone = match KEPT.try_lock() {
             Ok(mut kept) => kept.put(self, limit),
             Err(_) => {
@@ -170,6 +183,13 @@ impl Piece {
         for piece in gone.into_iter().flatten() {
             piece.unmap();
         }
+    }
+
+    /// Lets the system take its memory, until it is written to once more.
+    fn mark_as_free(self) {
+        // SAFETY: the piece is kept, and its bytes mean nothing. (If the system knows no such advice, the memory simply stays
+        // as it is.)
+        unsafe { libc::madvise(self.start.as_ptr().cast(), self.len, libc::MADV_FREE) };
     }
 
     /// Gives it back to the system.
