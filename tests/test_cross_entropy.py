@@ -770,6 +770,9 @@ def test_the_cap_itself(rng):
 
 def test_rows_of_two_capped_logits(rng):
     """Where each is as large as the cap, and both are wrong in opposite directions."""
+    # Found by a search: with a cap of 4 ULP the gradient of the first and the loss of the second were beyond the limit.
+    check(np.array([[15.134900360270116, 11.006429582454906]]), np.array([0]), softcap=30.0, reduction="none")
+    check(np.array([[20.240473555635234, 17.85744159238383]]), np.array([0]), softcap=50.0, reduction="none")
     for cap, dtype in itertools.product((5.0, 30.0, 50.0), (FLOAT32, FLOAT64)):
         x = rng.uniform(0.1 * cap, 1.3 * cap, (20_000, 2)).astype(dtype)
         check(x, np.zeros(len(x), int), softcap=cap, reduction="none")

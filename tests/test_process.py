@@ -430,8 +430,14 @@ assert softmax_rs.softmax(np.zeros(4)).tolist() == [0.25] * 4
     done = run(SUBINTERPRETER + code)
     lines = done.stdout.splitlines()
     assert len(lines) == 3 and all(line.startswith("ImportError:") for line in lines), done.stdout
-    if np.lib.NumpyVersion(np.__version__) < "2.0.0":
-        pytest.skip("the second half: where a sub-interpreter had NumPy 1, the main one cannot import it")
+
+
+@pytest.mark.skipif(
+    np.lib.NumpyVersion(np.__version__) < "2.0.0",
+    reason="NumPy 1 itself cannot be imported by the main interpreter once a sub-interpreter had it",
+)
+def test_subinterpreter_that_is_first():
+    """It gets the module (or an ImportError), and so does the main interpreter after it."""
     code = """
 assert elsewhere(ATTEMPT) is None
 try:

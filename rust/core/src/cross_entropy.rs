@@ -420,10 +420,10 @@ impl<'a> Rows<'a> {
         elements: &'a mut Room<f64>,
     ) -> Result<Self, Fault> {
         let (n, count) = (call.shape[call.axis], count(call));
-        let has_classes = matches!(call.target, Target::Classes(_)) || call.mask.is_some() || n == 0;
+        let may_skip = matches!(call.target, Target::Classes(_)) || call.mask.is_some() || n == 0;
         let rows = Self {
             count,
-            classes: classes.zeros(if has_classes { count } else { 0 })?,
+            classes: classes.zeros(if may_skip { count } else { 0 })?,
             elements: elements.zeros(if call.mask.is_some() { count } else { 0 })?,
         };
         match &call.target {
@@ -513,8 +513,8 @@ impl<'a> Rows<'a> {
         Ok(weights)
     }
 
-    /// What the Hessian of each row's cross entropy is, in terms of softmax's Jacobian: the sum of the numbers that the
-    /// logarithms of its probabilities are multiplied with.
+    /// What the Hessian of each row's cross entropy is, in terms of softmax's Jacobian, where every element has a number
+    /// that the logarithm of its probability is multiplied with: the sum of these.
     ///
     /// # Safety
     /// The arrays are valid.
