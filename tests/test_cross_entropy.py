@@ -1000,11 +1000,13 @@ def test_out(dtype, rng):
 def test_out_over_the_other_arguments(rng):
     """Memory of the logits (shifted), target, weights or mask as out: the result as if there were no overlap."""
     n = 8
-    for _ in range(100):
-        room = rng.normal(0, 3, 200)
-        start, other = rng.integers(0, 20, 2)
-        x, out = room[start : start + 64].reshape(8, n), room[other : other + 64].reshape(8, n)
-        target = rng.integers(0, n, 8)
+    # (Short rows are all read before one is written; of longer ones some are written first.)
+    for rows, length in [(8, n)] * 100 + [(5, 40), (3, 300), (30, 40)] * 30:
+        size = rows * length
+        room = rng.normal(0, 3, size + 3 * length)
+        start, other = rng.integers(0, 3 * length, 2)
+        x, out = (room[i : i + size].reshape(rows, length) for i in (start, other))
+        target = rng.integers(0, length, rows)
         loss, want = cross_entropy_with_grad(x.copy(), target)
         got, same = cross_entropy_with_grad(x, target, out=out)
         assert same is out

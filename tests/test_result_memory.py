@@ -100,13 +100,18 @@ def lazily_free():
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("LazyFree"))
 
 small, large = x[:6000], x  # 23 and 34 MiB
-live = [softmax_rs.softmax(small) for _ in range(3)]
-while live:
-    live.pop()
-    kept = 3 - len(live)
-    assert lazily_free() < 24 * (kept - 1) + 2, (kept, lazily_free())
+for attempt in range(5):  # the system may take what is free before it is looked at
+    live = [softmax_rs.softmax(small) for _ in range(3)]
+    while live:
+        live.pop()
+        kept = 3 - len(live)
+        assert lazily_free() < 24 * (kept - 1) + 2, (kept, lazily_free())
+    if lazily_free() > 44:
+        break
+else:
+    raise AssertionError(lazily_free())
 assert softmax_rs.softmax(small).tobytes() == softmax_rs.softmax(small).tobytes()
-for attempt in range(5):  # the system may take it between the two looks
+for attempt in range(5):
     before = lazily_free()
     result = softmax_rs.softmax(large)
     del result
