@@ -144,10 +144,10 @@ def test_few_large_elements(dtype, rng):
         certain = BY_NAME["softmax"].reference(all_rows).max(axis=-1) > ulps.CERTAIN
         short = certain | (all_rows.shape[1] < ulps.LONG)
         for long, x in enumerate((all_rows[short], all_rows[~short])):
-            limits = ulps.SOFTMAX_LIMIT[dtype], ulps.LOG_SOFTMAX_FEW_LIMIT[dtype][long]
+            limits = ulps.SOFTMAX_LIMIT[dtype], ulps.LOG_SOFTMAX_LIMIT[dtype][long]
             for name, limit in zip(("softmax", "log_softmax"), limits, strict=True):
                 ulps.assert_close(BY_NAME[name](x), BY_NAME[name].reference(x), dtype, limit, rows=x, label=name)
-            limit = ulps.LOGSUMEXP_FEW_LIMIT[dtype][long]
+            limit = ulps.LOGSUMEXP_LIMIT[dtype]
             actual, expected = BY_NAME["logsumexp"](x, axis=-1), BY_NAME["logsumexp"].reference(x, axis=-1)
             scale = reference.logsumexp_scale(x, axis=-1)
             ulps.assert_close(actual, expected, dtype, limit, scale=scale, rows=x, label="logsumexp")
@@ -156,8 +156,10 @@ def test_few_large_elements(dtype, rng):
             expected = -np.take_along_axis(BY_NAME["log_softmax"].reference(x), top[:, None], axis=-1)[:, 0]
             loss = softmax_rs.cross_entropy(x, top, reduction="none")
             fused, _ = softmax_rs.cross_entropy_with_grad(x, top, reduction="none")
-            for label, actual in (("cross_entropy", loss), ("cross_entropy_with_grad", fused)):
-                limit = ulps.LOGSUMEXP_LIMIT[dtype][0]
+            limits = limit, ulps.CLASS_LOSS_LIMIT[dtype][0]
+            for label, actual, limit in zip(
+                ("cross_entropy", "cross_entropy_with_grad"), (loss, fused), limits, strict=True
+            ):
                 ulps.assert_close(actual, expected, dtype, limit, rows=x, label=label)
 
 

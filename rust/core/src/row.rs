@@ -5,8 +5,8 @@
 //! elements are added in groups of four: exponentials in wide lanes (float64 for float32, pairs for float64), for some ops
 //! after two and two were added in the type itself ([`Adds`]); other terms in the type itself. Groups are added in wide
 //! lanes, and these pairwise in the end (`l` with `l + LANES / 2`, and so on): the error does not grow with the row.
-//! (Sums without exponentials of at most one element a lane are added pairwise in the type itself: no lane has been rounded
-//! more than once before.)
+//! (Of rows of at most one element a lane, sums without exponentials and what unrounded exponentials have beyond are added
+//! pairwise in the type itself: no lane has been rounded more than once before.)
 //!
 //! (An exponential that is nearly all of a lane is rounded each time that a small one is added to it in the type, and
 //! where a few such are nearly all of the row, or the small ones are alike, this does not average out.)
@@ -37,6 +37,10 @@ pub(crate) enum Adds {
     Others,
     /// The same, in pairs: what takes a tenth less time, and may be off by half an ULP more.
     OthersInPairs,
+    /// All but the maximum's, as [`Exp::unrounded`] has them: of each s + s p the first goes to wide lanes, and the second, a
+    /// twentieth of it or less, is added to three others in the type. That takes a twentieth more time, and a logarithm of
+    /// the sum does not depend on what the exponentials' last operation would have rounded.
+    OthersUnrounded,
 }
 
 /// What a pass sums up beside the exponentials. (A trait and not a closure: these have to be inlined, and closures are
@@ -59,6 +63,8 @@ pub(crate) trait Terms<S: Simd<T>, T: Float>: Copy {
 struct Group<S: Simd<T>, T: Float> {
     /// The exponentials: two in each of the first two, or one in each. (Zero for a maximum that is counted.)
     parts: [Vector<S, T>; GROUP],
+    /// What they have beyond, if they are not rounded.
+    beyond: Vector<S, T>,
     sums: [Vector<S, T>; SUMS],
 }
 
@@ -68,6 +74,7 @@ impl<S: Simd<T>, T: Float> Group<S, T> {
         let zero = Vector::zero(s);
         Self {
             parts: [zero; GROUP],
+            beyond: zero,
             sums: [zero; SUMS],
         }
     }
@@ -83,8 +90,19 @@ impl<S: Simd<T>, T: Float> Group<S, T> {
         for k in 0..GROUP {
             parts[k] = parts[k].select(valid, before.parts[k]);
         }
-        Self { parts, sums }
+        Self {
+            parts,
+            beyond: self.beyond.select(valid, before.beyond),
+            sums,
+        }
     }
+}
+
+/// Whether exponentials are added that are not rounded, which [`Group::beyond`] is for.
+#[inline(always)]
+fn unrounded<S: Simd<T>, T: Float, F: Terms<S, T>>() -> bool {
+    const { assert!(!(F::VANISHES && matches!(F::ADDS, Adds::OthersUnrounded))) };
+    matches!(F::ADDS, Adds::OthersUnrounded)
 }
 
 /// How many exponentials are added in the type itself.
@@ -120,6 +138,7 @@ fn widen<S: Isa + Simd<T>, T: Float, F: Terms<S, T>>(
 #[derive(Clone, Copy)]
 struct Held<S: Simd<T>, T: Float> {
     parts: [MaybeUninit<Vector<S, T>>; GROUP],
+    beyond: MaybeUninit<Vector<S, T>>,
     sums: [MaybeUninit<Vector<S, T>>; SUMS],
 }
 
@@ -128,6 +147,7 @@ impl<S: Isa + Simd<T>, T: Float> Held<S, T> {
     fn nothing() -> Self {
         Self {
             parts: [MaybeUninit::uninit(); GROUP],
+            beyond: MaybeUninit::uninit(),
             sums: [MaybeUninit::uninit(); SUMS],
         }
     }
@@ -137,6 +157,9 @@ impl<S: Isa + Simd<T>, T: Float> Held<S, T> {
     fn hold<F: Terms<S, T>>(&mut self, group: &Group<S, T>) {
         for k in 0..parts::<S, T, F>(GROUP) {
             self.parts[k].write(group.parts[k]);
+        }
+        if unrounded::<S, T, F>() {
+            self.beyond.write(group.beyond);
         }
         for k in 0..F::SUMS {
             self.sums[k].write(group.sums[k]);
@@ -155,7 +178,11 @@ impl<S: Isa + Simd<T>, T: Float> Held<S, T> {
             for k in 0..parts::<S, T, F>(GROUP) {
                 exponentials[k] = self.parts[k].assume_init();
             }
-            wide[0] = T::wide_merge(s, wide[0], widen::<S, T, F>(s, exponentials, GROUP));
+            let mut group = widen::<S, T, F>(s, exponentials, GROUP);
+            if unrounded::<S, T, F>() {
+                group = T::wide_add(s, group, self.beyond.assume_init());
+            }
+            wide[0] = T::wide_merge(s, wide[0], group);
             for k in 0..F::SUMS {
                 wide[1 + k] = T::wide_add(s, wide[1 + k], self.sums[k].assume_init());
             }
@@ -191,9 +218,10 @@ pub(crate) fn add_across<S: Isa, T: Float>(folded: [Vector<S, f64>; 2]) -> [Vect
 }
 
 /// The exponentials of some vectors, and the sums with them added: to the first one the maximum's adds nothing, it is
-/// counted. It is known by its bits: an element whose exponential is rounded to the maximum's adds as much as another
-/// maximum, to the last digit, and the elements themselves need not be kept until then. Of the last vector only some lanes
-/// are `valid`, if said. For the tally, these are the vectors of group `number` from `first` on.
+/// counted. Where exponentials are rounded it is known by their bits: an element whose exponential is rounded to the
+/// maximum's adds as much as another maximum, to the last digit, and the elements themselves need not be kept until then.
+/// Of the last vector only some lanes are `valid`, if said. For the tally, these are the vectors of group `number` from
+/// `first` on.
 #[inline(always)]
 #[allow(clippy::too_many_arguments, reason = "a part of one function")]
 fn terms<S: Simd<T>, T: Float, F: Terms<S, T>, C: Tally<S, T>, const N: usize>(
@@ -213,7 +241,13 @@ fn terms<S: Simd<T>, T: Float, F: Terms<S, T>, C: Tally<S, T>, const N: usize>(
             clamped[i] = exp.floor.max(x[i]);
         }
     }
-    let mut e = exp.of_several(clamped);
+    let unrounded = unrounded::<S, T, F>();
+    let [mut e, s, p] = if unrounded {
+        exp.unrounded(clamped)
+    } else {
+        let e = exp.of_several(clamped);
+        [e, e, e]
+    };
     for i in 0..N {
         if F::VANISHES {
             e[i] = e[i].select(x[i].not_less(exp.floor), Vector::zero(m.1));
@@ -223,12 +257,17 @@ fn terms<S: Simd<T>, T: Float, F: Terms<S, T>, C: Tally<S, T>, const N: usize>(
         let part = &mut group.parts[place / added::<S, T, F>()];
         *part = if F::ADDS == Adds::All {
             e[i]
+        } else if unrounded {
+            ties.add_others(None, s[i], [x[i], m], number, place)
         } else {
             // (A pair begins with its first, not with zero: that saves an addition.)
             let begins = place.is_multiple_of(added::<S, T, F>());
             let sum = if begins { None } else { Some(*part) };
-            ties.add_others(sum, e[i], exp.peak[0], number, place)
+            ties.add_others(sum, e[i], [e[i], exp.peak[0]], number, place)
         };
+        if unrounded {
+            group.beyond = part.mul_add(p[i], group.beyond);
+        }
         f.add(&mut group.sums, m, e[i], x[i], b[i]);
         if let Some(valid) = valid
             && i == N - 1
@@ -659,7 +698,12 @@ pub(crate) mod along {
             }
             from.prefetch_rest(s, n, F::SECOND);
             ties.settle(HELD..HELD + 1);
-            wide[0] = T::wide_merge(s, wide[0], widen::<S, T, F>(s, rest.parts, GROUP));
+            let mut group = widen::<S, T, F>(s, rest.parts, GROUP);
+            if unrounded::<S, T, F>() {
+                let narrow = n <= lanes;
+                group = T::wide_add(s, group, if narrow { narrow_total(rest.beyond) } else { rest.beyond });
+            }
+            wide[0] = T::wide_merge(s, wide[0], group);
             for k in 0..F::SUMS {
                 wide[1 + k] = T::wide_add(s, wide[1 + k], rest.sums[k]);
             }
@@ -979,7 +1023,7 @@ pub(crate) mod across {
         start: usize,
         next: *const T,
         (ties, l): (&mut <S as Simd<T>>::Tally, usize),
-    ) -> [T::Wide<S>; 1 + SUMS] {
+    ) -> ([T::Wide<S>; 1 + SUMS], Vector<S, T>) {
         let s = m.1;
         let mut sum = Group::zero(s);
         for i in 0..N {
@@ -1013,7 +1057,7 @@ pub(crate) mod across {
         for k in 0..F::SUMS {
             wide[1 + k] = T::widen(s, sum.sums[k]);
         }
-        wide
+        (wide, sum.beyond)
     }
 
     /// Sums what `f` adds, without exponentials, of rows of at most `LANES` elements.
@@ -1096,6 +1140,8 @@ pub(crate) mod across {
         let mut ties = <S as Simd<T>>::Tally::new(s);
         // (Lanes are written in the first group: to fill all of this beforehand would take as long as a short panel.)
         let mut wide = [[MaybeUninit::<T::Wide<S>>::uninit(); 16]; 1 + SUMS];
+        let mut beyond = [MaybeUninit::<Vector<S, T>>::uninit(); 16];
+        let apart = EXP && unrounded::<S, T, F>();
         let mut j = 0;
         while j < n {
             let end = n.min(j + GROUP * lanes);
@@ -1105,7 +1151,7 @@ pub(crate) mod across {
                 let count = (end - at).div_ceil(lanes);
                 let tally = (&mut ties, l);
                 // SAFETY: the caller's promise.
-                let sums = unsafe {
+                let (mut sums, rest) = unsafe {
                     match count {
                         1 => group::<S, T, F, EXP, STORE, 1>(exp, m, f, panels, at, next, tally),
                         2 => group::<S, T, F, EXP, STORE, 2>(exp, m, f, panels, at, next, tally),
@@ -1113,6 +1159,11 @@ pub(crate) mod across {
                         _ => group::<S, T, F, EXP, STORE, 4>(exp, m, f, panels, at, next, tally),
                     }
                 };
+                if apart && n <= lanes {
+                    beyond[l].write(rest);
+                } else if apart {
+                    sums[0] = T::wide_add(s, sums[0], rest);
+                }
                 for k in first..1 + F::SUMS {
                     // (Nothing to add to in the first group, and most panels have but one.)
                     let sum = if j == 0 {
@@ -1130,6 +1181,20 @@ pub(crate) mod across {
             j += GROUP * lanes;
         }
         // Adding the zero of a lane that no element fell into changes nothing, so it is left out.
+        let mut step = lanes / 2;
+        while apart && n <= lanes && step > 0 {
+            for l in 0..step {
+                if l + step < n {
+                    // SAFETY: as many were written.
+                    unsafe { beyond[l].write(beyond[l].assume_init() + beyond[l + step].assume_init()) };
+                }
+            }
+            step /= 2;
+        }
+        if apart && n > 0 && n <= lanes {
+            // SAFETY: there is a first lane.
+            unsafe { wide[0][0].write(T::wide_add(s, wide[0][0].assume_init(), beyond[0].assume_init())) };
+        }
         let mut step = lanes / 2;
         while step > 0 {
             for l in 0..step {

@@ -13,25 +13,18 @@ use softmax_core::{Dtype, Op};
 const SOFTMAX_F32: f64 = 3.0;
 const SOFTMAX_F64: f64 = 3.5;
 const LOG_SOFTMAX_F32: f64 = 1.5;
-const LOG_SOFTMAX_F32_SHORT: f64 = 2.75;
+const LOG_SOFTMAX_F32_SHORT: f64 = 2.0;
 const LOG_SOFTMAX_F64: f64 = 2.0;
-const LOG_SOFTMAX_F64_SHORT: f64 = 3.0;
 /// In ULP of the largest of |m|, |result| and log1p(s).
 const LOGSUMEXP_F32: f64 = 1.0;
-const LOGSUMEXP_F32_SHORT: f64 = 2.0;
-const LOGSUMEXP_F64: f64 = 2.0;
-const LOGSUMEXP_F64_SHORT: f64 = 3.0;
-// Where a few exponentials are nearly all of the sum: each of them was rounded to float32.
-const LOG_SOFTMAX_F32_FEW: f64 = 1.75;
-const LOGSUMEXP_F32_FEW: f64 = 1.25;
+const LOGSUMEXP_F64: f64 = 1.5;
 /// Where m and log1p(s) cancel to less than a quarter.
 const LOGSUMEXP_F32_CANCELLED: f64 = 8.0;
 /// All of float16 and bfloat16: float32 arithmetic and one rounding.
 const HALVES: f64 = 0.51;
-/// Rows below this length have the limits called short.
+/// Rows below this length have the limit called short.
 const SHORT: usize = 64;
-/// As do rows whose log1p(s) is below this (a probability is above 0.6): there s may be one exponential,
-/// whose error nothing averages out.
+/// As do rows whose log1p(s) is below this (a probability is above 0.6).
 const CERTAIN: f64 = 0.5;
 
 /// Elements of a row that is computed block by block, in both types.
@@ -210,34 +203,26 @@ fn recipes(dtype: Dtype) -> Vec<Recipe> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
     Softmax,
-    LogSoftmaxFew,
-    LogSumExpFew,
-    LogSoftmaxShort,
     LogSoftmax,
-    LogSumExpShort,
+    LogSoftmaxShort,
     LogSumExp,
     LogSumExpCancelled,
 }
 
-const KINDS: [Kind; 8] = [
+const KINDS: [Kind; 5] = [
     Kind::Softmax,
-    Kind::LogSoftmaxFew,
-    Kind::LogSumExpFew,
     Kind::LogSoftmax,
     Kind::LogSoftmaxShort,
     Kind::LogSumExp,
-    Kind::LogSumExpShort,
     Kind::LogSumExpCancelled,
 ];
 
 impl Kind {
     fn of(recipe: &Recipe, op: Op, truth: &Truth) -> Self {
         let short = recipe.n < SHORT || truth.log < CERTAIN;
-        let few = recipe.spread == Spread::Few;
         match op {
             Op::Softmax => Self::Softmax,
             Op::LogSoftmax if short => Self::LogSoftmaxShort,
-            Op::LogSoftmax if few => Self::LogSoftmaxFew,
             Op::LogSoftmax => Self::LogSoftmax,
             // Where the promise is one for the result itself, in any dtype but float64.
             Op::LogSumExp
@@ -246,8 +231,6 @@ impl Kind {
             {
                 Self::LogSumExpCancelled
             }
-            Op::LogSumExp if short => Self::LogSumExpShort,
-            Op::LogSumExp if few => Self::LogSumExpFew,
             Op::LogSumExp => Self::LogSumExp,
             _ => unreachable!("not a forward function"),
         }
@@ -256,12 +239,9 @@ impl Kind {
     fn name(self) -> String {
         match self {
             Self::Softmax => "softmax".to_owned(),
-            Self::LogSoftmaxFew => format!("log_softmax, n >= {SHORT}, p < 0.6, few large"),
-            Self::LogSumExpFew => format!("logsumexp, n >= {SHORT}, p < 0.6, few large"),
             Self::LogSoftmaxShort => format!("log_softmax, n < {SHORT} or p > 0.6"),
             Self::LogSoftmax => format!("log_softmax, n >= {SHORT}, p < 0.6"),
-            Self::LogSumExpShort => format!("logsumexp, n < {SHORT} or p > 0.6"),
-            Self::LogSumExp => format!("logsumexp, n >= {SHORT}, p < 0.6"),
+            Self::LogSumExp => "logsumexp".to_owned(),
             Self::LogSumExpCancelled => "logsumexp, cancelling".to_owned(),
         }
     }
@@ -274,11 +254,8 @@ impl Kind {
         }
         match self {
             Self::Softmax => pick(SOFTMAX_F32, SOFTMAX_F64),
-            Self::LogSoftmaxFew => pick(LOG_SOFTMAX_F32_FEW, LOG_SOFTMAX_F64),
-            Self::LogSumExpFew => pick(LOGSUMEXP_F32_FEW, LOGSUMEXP_F64),
-            Self::LogSoftmaxShort => pick(LOG_SOFTMAX_F32_SHORT, LOG_SOFTMAX_F64_SHORT),
+            Self::LogSoftmaxShort => pick(LOG_SOFTMAX_F32_SHORT, LOG_SOFTMAX_F64),
             Self::LogSoftmax => pick(LOG_SOFTMAX_F32, LOG_SOFTMAX_F64),
-            Self::LogSumExpShort => pick(LOGSUMEXP_F32_SHORT, LOGSUMEXP_F64_SHORT),
             Self::LogSumExp => pick(LOGSUMEXP_F32, LOGSUMEXP_F64),
             Self::LogSumExpCancelled => LOGSUMEXP_F32_CANCELLED,
         }
@@ -325,9 +302,7 @@ fn measure(dtype: Dtype, levels: &[Level]) -> Found {
                 _ => unreachable!("not a forward function"),
             };
             let scale = match kind {
-                Kind::LogSumExp | Kind::LogSumExpShort | Kind::LogSumExpFew
-                    if matches!(dtype, Dtype::F32 | Dtype::F64) =>
-                {
+                Kind::LogSumExp if matches!(dtype, Dtype::F32 | Dtype::F64) => {
                     Some(truth.max.abs().max(truth.logsumexp.to_f64().abs()).max(truth.log))
                 }
                 _ => None,

@@ -260,6 +260,13 @@ impl<S: Simd<T>, T: Float> Exp<S, T> {
         x[0].1.part(OfSeveral { exp: self, x })
     }
 
+    /// The same, and (s, p) of s + s p, which is the exponential before its last operation rounds it: within 0.15 ULP of
+    /// the true value.
+    #[inline(always)]
+    pub(crate) fn unrounded<const N: usize>(&self, x: [Vector<S, T>; N]) -> [[Vector<S, T>; N]; 3] {
+        x[0].1.part(Unrounded { exp: self, x })
+    }
+
     /// (s, p) with the result s (1 + p), s a power of two times a table entry.
     #[inline(always)]
     fn parts<const N: usize>(&self, x: [Vector<S, T>; N]) -> [(Vector<S, T>, Vector<S, T>); N] {
@@ -319,6 +326,28 @@ impl<S: Simd<T>, T: Float, const N: usize> Part<S, T> for OfSeveral<'_, S, T, N>
             e[i] = p.mul_add(s, s);
         }
         e
+    }
+}
+
+/// What [`Exp::unrounded`] computes.
+struct Unrounded<'a, S: Simd<T>, T: Float, const N: usize> {
+    exp: &'a Exp<S, T>,
+    x: [Vector<S, T>; N],
+}
+
+impl<S: Simd<T>, T: Float, const N: usize> Part<S, T> for Unrounded<'_, S, T, N> {
+    type Out = [[Vector<S, T>; N]; 3];
+    #[inline(always)]
+    fn compute(self, _: S) -> Self::Out {
+        let parts = self.exp.parts(self.x);
+        let mut out = [self.x; 3];
+        for i in 0..N {
+            let (s, p) = parts[i];
+            out[0][i] = p.mul_add(s, s);
+            out[1][i] = s;
+            out[2][i] = p;
+        }
+        out
     }
 }
 

@@ -19,7 +19,7 @@ impl<const SCALED: bool> RowOp for LogSoftmax<SCALED> {
     const FROM: From = From::X;
     const PARAMS: usize = if SCALED { 6 } else { 2 };
     const MASKED: f64 = f64::NEG_INFINITY;
-    const ADDS: Adds = Adds::Others;
+    const ADDS: Adds = Adds::OthersUnrounded;
 
     #[inline(always)]
     fn row<S: Isa, T: Float>(self, stats: &Stats<S>) -> Params<Vector<S, f64>> {

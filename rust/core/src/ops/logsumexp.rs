@@ -1,7 +1,7 @@
 //! log sum_j exp(x_j) = m + log1p(s), with m the maximum, k its place and s = sum over j != k of exp(x_j - m).
 //!
 //! The sum is in float64 and rounded once, so [0, -40] gives 4.2e-18. Where m and log1p(s) cancel, the error of float32
-//! exponentials shows; the drive computes such rows again in float64 (it compares the result with the second parameter).
+//! arithmetic shows; the drive computes such rows again in float64 (it compares the result with the second parameter).
 //!
 //! A row with a class has a loss as well, and then that is what is wanted of it.
 
@@ -18,7 +18,7 @@ impl RowOp for LogSumExp {
     const FROM: From = From::Nothing;
     const PARAMS: usize = 2;
     const MASKED: f64 = f64::NEG_INFINITY;
-    const ADDS: Adds = Adds::Others;
+    const ADDS: Adds = Adds::OthersUnrounded;
     const PICK: Pick = Pick::Class;
     const REFINED: bool = true;
 

@@ -243,13 +243,13 @@ macro_rules! tally {
                 &mut self,
                 sum: Option<Vector<Avx512, $float>>,
                 e: Vector<Avx512, $float>,
-                peak: Vector<Avx512, $float>,
+                [element, peak]: [Vector<Avx512, $float>; 2],
                 group: usize,
                 vector: usize,
             ) -> Vector<Avx512, $float> {
                 // SAFETY: the vectors carry the token.
                 let (others, sum) = unsafe {
-                    let others = $compare($bits(e.0), $bits(peak.0));
+                    let others = $compare($bits(element.0), $bits(peak.0));
                     match sum {
                         Some(sum) => (others, $add(sum.0, others, sum.0, e.0)),
                         None => (others, $keep(others, e.0)),

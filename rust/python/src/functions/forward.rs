@@ -89,9 +89,8 @@ pub fn softmax<'py>(
 ///
 /// Notes
 /// -----
-/// Errors are at most 1.75 ULP for float32, 2 for float64 and 0.51 for float16 and bfloat16, at every temperature; 2.75
-/// and 3 for rows of fewer than 64 elements or with a probability above 0.6 (the logarithm may then depend on one
-/// exponential, whose error nothing averages out).
+/// Errors are at most 1.5 ULP for float32 (2 for rows of fewer than 64 elements or with a probability above 0.6), 2 for
+/// float64 and 0.51 for float16 and bfloat16, at every temperature.
 ///
 /// A row that holds NaN or ``+inf``, or nothing but ``-inf``, gives NaN in all its places. Otherwise ``-inf`` stays. A
 /// masked element gives ``-inf``, in such rows too. A row without elements gives none.
@@ -170,8 +169,8 @@ pub fn log_softmax<'py>(
 /// Notes
 /// -----
 /// With m the maximum and s the sum of the other exponentials over its own, the result is m + log1p(s). Errors are at
-/// most 1.25 ULP for float32 and 2 for float64 (2 and 3 for rows of fewer than 64 elements or with a probability above
-/// 0.6), and 0.51 for float16 and bfloat16, in ULP of the largest of abs(m), abs(result) and log1p(s).
+/// most 1 ULP for float32, 1.5 for float64 and 0.51 for float16 and bfloat16, in ULP of the largest of abs(m),
+/// abs(result) and log1p(s).
 ///
 /// A row that holds NaN gives NaN; otherwise ``+inf`` gives ``+inf``. ``-inf`` and masked elements add nothing: a row
 /// of nothing else gives ``-inf``, and so does a row without elements.

@@ -167,7 +167,8 @@ pub fn cross_entropy<'py>(
 /// The gradient of a row with coefficients c = w * t is (p sum(c) - c) / T. Every component has an error of at most 3.5
 /// ULP for float32 and 4 for float64 if the targets are class indices, without `label_smoothing` and `z_loss`; also
 /// where p rounds to 1. Otherwise it is at most 4 and 5 ULP of the largest of the component and its terms, for coefficients
-/// whose sum is at least 1e-28 (float64: 1e-288). Losses are as exact as those of `cross_entropy`.
+/// whose sum is at least 1e-28 (float64: 1e-288). Losses have the limits of `cross_entropy`, and but for class indices its
+/// bits: there it adds exponentials that are not rounded, while here they are those of the gradient.
 ///
 #[doc = include_str!("../doc/subnormal.txt")]
 ///
