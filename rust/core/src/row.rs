@@ -633,6 +633,7 @@ pub(crate) mod along {
         let mut held = [Held::nothing(); HELD];
         // (Nothing is taken out of what is stored.)
         let from_row = STORE && F::ADDS == Adds::All && F::SUMS == 0;
+        let counts = F::ADDS != Adds::All;
         // SAFETY: every access ends at or before n.
         unsafe {
             // First what is beyond the last group, at most four vectors and the last of them in part: it waits for itself, and
@@ -694,23 +695,29 @@ pub(crate) mod along {
                         group.release::<F>(s, &mut wide);
                     }
                 }
-                ties.settle(0..groups);
+                if counts {
+                    ties.settle(0..groups);
+                }
             }
             from.prefetch_rest(s, n, F::SECOND);
-            ties.settle(HELD..HELD + 1);
-            let mut group = widen::<S, T, F>(s, rest.parts, GROUP);
-            if unrounded::<S, T, F>() {
-                let narrow = n <= lanes;
-                group = T::wide_add(s, group, if narrow { narrow_total(rest.beyond) } else { rest.beyond });
+            if counts {
+                ties.settle(HELD..HELD + 1);
             }
-            wide[0] = T::wide_merge(s, wide[0], group);
-            for k in 0..F::SUMS {
-                wide[1 + k] = T::wide_add(s, wide[1 + k], rest.sums[k]);
+            if n % (GROUP * lanes) > 0 {
+                let mut group = widen::<S, T, F>(s, rest.parts, GROUP);
+                if unrounded::<S, T, F>() {
+                    let narrow = n <= lanes;
+                    group = T::wide_add(s, group, if narrow { narrow_total(rest.beyond) } else { rest.beyond });
+                }
+                wide[0] = T::wide_merge(s, wide[0], group);
+                for k in 0..F::SUMS {
+                    wide[1 + k] = T::wide_add(s, wide[1 + k], rest.sums[k]);
+                }
             }
         }
         Sum {
             folded: fold::<S, T, F>(s, wide),
-            ties: ties.total(),
+            ties: if counts { ties.total() } else { 0.0 },
         }
     }
 
@@ -1175,7 +1182,7 @@ pub(crate) mod across {
                     wide[k][l].write(sum);
                 }
             }
-            if EXP {
+            if EXP && F::ADDS != Adds::All {
                 ties.settle_lanes(0..used);
             }
             j += GROUP * lanes;
