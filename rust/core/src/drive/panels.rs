@@ -30,16 +30,14 @@ pub(super) const fn short_bytes<T: Float, O: RowOp>(level: Level, far: bool, str
         // The arithmetic of a row takes half the time it takes at AVX2, and to transpose it takes as long: of float64,
         // which is half as many elements, less.
         _ if matches!(level, Level::Avx512) => match O::FROM {
-            From::Nothing => 28,
-            // (Rows of 68 to 92 gain a twentieth to a sixth by it, and lose as much where what was transposed back is streamed
-            // from there.)
-            _ if O::SCORES && !O::SECOND && O::FIX.is_none() && T::LANES == 16 => {
-                if streams {
-                    16
-                } else {
-                    23
-                }
-            }
+            From::Nothing => 31,
+            // (Streamed results of a panel lie apart: rows of 52 to 92 float32 lose a tenth by it that would gain as much.)
+            _ if O::SCORES && !O::SECOND && O::FIX.is_none() => match (streams, T::LANES) {
+                (true, 16) => 12,
+                (true, _) => 20,
+                (false, 16) => 23,
+                (false, _) => 25,
+            },
             _ if O::SCORES || T::LANES == 8 => 19,
             _ => 14,
         },
