@@ -30,6 +30,7 @@ pub(super) const fn short_bytes<T: Float, O: RowOp>(level: Level, far: bool, str
         // The arithmetic of a row takes half the time it takes at AVX2, and to transpose it takes as long: of float64,
         // which is half as many elements, less.
         _ if matches!(level, Level::Avx512) => match O::FROM {
+            From::Nothing if O::SECOND => 28,
             From::Nothing => 31,
             // (Streamed results of a panel lie apart: rows of 52 to 92 float32 lose a tenth by it that would gain as much.)
             _ if O::SCORES && !O::SECOND && O::FIX.is_none() => match (streams, T::LANES) {

@@ -214,7 +214,7 @@ pub(crate) struct Masks<M, R> {
 }
 
 macro_rules! tally {
-    ($float:ident, $mask:ident, $word:ident, $reg:ident, $compare:ident, $bits:ident, $add:ident, $keep:ident, $splat:ident) => {
+    ($float:ident, $mask:ident, $word:ident, $reg:ident, $compare:ident, $bits:ident, $floats:ident, $add:ident, $keep:ident, $splat:ident) => {
         impl Masks<$mask, $reg> {
             /// The masks of a group as one number, the first one's bits lowest.
             #[inline(always)]
@@ -252,7 +252,8 @@ macro_rules! tally {
                     let others = $compare($bits(element.0), $bits(peak.0));
                     match sum {
                         Some(sum) => (others, $add(sum.0, others, sum.0, e.0)),
-                        None => (others, $keep(others, e.0)),
+                        // (As integers: where an addition of those made it, that takes the mask along.)
+                        None => (others, $floats($keep(others, $bits(e.0)))),
                     }
                 };
                 self.waiting[group][vector] = others;
@@ -313,8 +314,9 @@ tally!(
     __m512,
     _mm512_cmpneq_epi32_mask,
     _mm512_castps_si512,
+    _mm512_castsi512_ps,
     _mm512_mask_add_ps,
-    _mm512_maskz_mov_ps,
+    _mm512_maskz_mov_epi32,
     _mm512_set1_ps
 );
 tally!(
@@ -324,8 +326,9 @@ tally!(
     __m512d,
     _mm512_cmpneq_epi64_mask,
     _mm512_castpd_si512,
+    _mm512_castsi512_pd,
     _mm512_mask_add_pd,
-    _mm512_maskz_mov_pd,
+    _mm512_maskz_mov_epi64,
     _mm512_set1_pd
 );
 
