@@ -637,7 +637,9 @@ def draw(path: Path, temperature: float, verdict: Verdict, reliable: Reliability
         centre = (share + z2 / (2 * count)) / (1 + z2 / count)
         half = np.sqrt(z2 * (share * (1 - share) / count + z2 / (4 * count**2))) / (1 + z2 / count)
         diagram.vlines(mean, centre - half, centre + half, color=ours, alpha=0.5, label="95 % interval")
-        diagram.plot(mean, share, "o", color=ours, label=f"{reliable.files} files in {len(count)} bins")
+        diagram.plot(
+            mean, share, "o", color=ours, label=f"{reliable.files} files in {len(count)} bin{'s' * (len(count) != 1)}"
+        )
         for x, y, n in reliable.bins:
             side, aside = ("right", -4) if x > 0.9 else ("left", 4)  # stay inside the frame
             diagram.annotate(f"{n}", (x, y), xytext=(aside, -11), textcoords="offset points", ha=side, fontsize=8)
@@ -657,7 +659,7 @@ def draw(path: Path, temperature: float, verdict: Verdict, reliable: Reliability
     drawn = bars.barh(names, times, color=[ours if "softmax_rs" in name else rival for name in names])
     bars.bar_label(drawn, [f"{e.seconds * 1e3:.2f} ms, {e.ulp:.1f} ULP" for e in finish.entrants], padding=3)
     bars.invert_yaxis()
-    bars.margins(x=0.45)  # room for the text
+    bars.margins(x=0.8)  # room for the text
     bars.set(title=f"Softmax of {finish.rows} x {finish.labels} float32", xlabel=f"milliseconds ({cpu_name()})")
     try:
         figure.savefig(path)

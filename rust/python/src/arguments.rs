@@ -116,7 +116,7 @@ pub fn mask<'py>(value: Option<&Bound<'py, PyAny>>) -> PyResult<Option<Array<'py
     if mask.dtype() != Some(Dtype::Bool) {
         let dtype = mask.as_any().getattr("dtype")?;
         return Err(PyTypeError::new_err(format!(
-            "where must be boolean, but has dtype {dtype}"
+            "where must be boolean, but has dtype {dtype}; convert it, as with .astype(bool)"
         )));
     }
     Ok(Some(mask))

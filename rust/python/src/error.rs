@@ -70,8 +70,14 @@ pub fn dtype(name: &str, array: &Bound<'_, PyAny>, function: Option<&str>) -> Py
 
 /// An argument that does not broadcast.
 pub fn broadcast(name: &str, shape: &[usize], target: &str, to: &[usize]) -> PyErr {
+    // (As a reduction with keepdims=True leaves it.)
+    let advice = if shape.len() == to.len() + 1 && shape.contains(&1) {
+        "; leave out the axis of length 1"
+    } else {
+        ""
+    };
     PyValueError::new_err(format!(
-        "{name} has shape {}, which does not broadcast to {target}, {}",
+        "{name} has shape {}, which does not broadcast to {target}, {}{advice}",
         Tuple(shape),
         Tuple(to)
     ))

@@ -66,8 +66,10 @@ fn cap(value: Option<Real<'_>>) -> PyResult<Option<f64>> {
 /// -----
 #[doc = include_str!("../doc/loss_notes.txt")]
 ///
-/// Errors of the loss of a row are at most 2 ULP for float32 and 3 for float64, in ULP of the largest of abs(m -
-/// logits[y]), the loss and log1p(s), with m the maximum and s the sum of the other exponentials over its own.
+/// With class indices, and without `label_smoothing` and `z_loss`, errors of the loss of a row are at most 2 ULP for
+/// float32 and 3 for float64, in ULP of the largest of abs(m - logits[y]) / T, the loss and log1p(s), with m the maximum
+/// and s the sum of the other exponentials over its own; otherwise at most 4 and 5, in ULP of the sum of the absolute
+/// values of its terms.
 ///
 #[doc = include_str!("../doc/loss_bits.txt")]
 ///
@@ -167,8 +169,8 @@ pub fn cross_entropy<'py>(
 /// The gradient of a row with coefficients c = w * t is (p sum(c) - c) / T. Every component has an error of at most 3.5
 /// ULP for float32 and 4 for float64 if the targets are class indices, without `label_smoothing` and `z_loss`; also
 /// where p rounds to 1. Otherwise it is at most 4 and 5 ULP of the largest of the component and its terms, for coefficients
-/// whose sum is at least 1e-28 (float64: 1e-288). Losses have the limits of `cross_entropy`, and but for class indices its
-/// bits: there it adds exponentials that are not rounded, while here they are those of the gradient.
+/// whose sum is at least 1e-28 (float64: 1e-288). Losses have the limits of `cross_entropy`. With class indices the
+/// last digit may differ from its: it adds exponentials that are not rounded, while here they are those of the gradient.
 ///
 #[doc = include_str!("../doc/subnormal.txt")]
 ///
