@@ -91,11 +91,16 @@ def test_the_tail_is_kept(rng):
             f.check(f(*arrays, axis=-1), FLOAT64, *arrays)
 
 
+def number(text):
+    """Return the float that stands there, in decimal or hexadecimal digits; a float is one already."""
+    return text if isinstance(text, float) else float.fromhex(text) if "x" in text else float(text)
+
+
 def few(n, rest, **large):
     """Return a row of `rest` but for some elements: x3=0.5 is the one at 3."""
-    row = np.full(n, rest)
+    row = np.full(n, number(rest))
     for name, value in large.items():
-        row[int(name[1:])] = value
+        row[int(name[1:])] = number(value)
     return row
 
 
@@ -161,6 +166,58 @@ def test_few_large_elements(dtype, rng):
                 ("cross_entropy", "cross_entropy_with_grad"), (loss, fused), limits, strict=True
             ):
                 ulps.assert_close(actual, expected, dtype, limit, rows=x, label=label)
+
+
+# Results just below a power of two, of a difference that is rounded just above it; and rows beyond the exponent shift's
+# reach, which are moved. What searches found: the row, its temperature, the limit.
+BELOW_A_POWER = {
+    "1 at T = 0.95": (
+        FLOAT32,
+        few(64, "0x1.06e6fap+8", x0="0x1.09863ep+8", x1="0x1.095f58p+8"),
+        "0x1.e62d923b390aap-2",
+        1.5,
+    ),
+    "1 at an offset": (
+        FLOAT32,
+        few(64, "0x1.ce25eap+20", x0="0x1.2e33b8p+21", x1="0x1.2e338p+21", x2="0x1.2e32b6p+21"),
+        "0x1.36c4fad7f663dp+4",
+        1.5,
+    ),
+    "1 in float64": (
+        FLOAT64,
+        few(3, "-0x1.928aa2af12dbap+1", x0="-0x1.5fd13021e1668p+1", x1="-0x1.6099fefce7cb5p+1"),
+        "0x1.2734e85a0ccdap+0",
+        2.0,
+    ),
+    "1 in float64 at T = 1": (
+        FLOAT64,
+        few(
+            4, "-0x1.79ee0564b352ap-2", x0="0x1.5fa96f139d959p-4", x1="0x1.69054101df0edp-5", x2="-0x1.0e2def0f92f3bp+2"
+        ),
+        "0x1p+0",
+        2.0,
+    ),
+    "moved": (
+        FLOAT32,
+        few(64, "-94255728", x0="-2044372.5", x1="-2044372.5", x2="-10531393"),
+        "2.028614324852504",
+        2.75,
+    ),
+    "moved, three": (
+        FLOAT32,
+        few(3, "-1043951.1875", x0="521975.5625", x1="-530281.125"),
+        "0x1.00e60b7f82554p+0",
+        2.75,
+    ),
+}
+
+
+@pytest.mark.parametrize("row", BELOW_A_POWER)
+def test_log_softmax_below_a_power_of_two(row):
+    """Nothing that the first of two roundings takes may be lost."""
+    dtype, x, temperature, limit = BELOW_A_POWER[row]
+    f, x, t = BY_NAME["log_softmax"], x.astype(dtype), number(temperature)
+    ulps.assert_close(f(x, temperature=t), f.reference(x, temperature=t), dtype, limit, rows=x, label=row)
 
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)

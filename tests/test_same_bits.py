@@ -184,3 +184,22 @@ def test_the_maximum_at_every_place(f, dtype, rng):
         along = np.concatenate([f(x[r : r + few], v[r : r + few], axis=1) for r in range(0, n, few)])
         across = f(np.asfortranarray(x), np.asfortranarray(v), axis=1)
         assert_same_bits(along, across, f"{f} {dtype} {n}")
+
+
+@pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64], ids=str)
+@pytest.mark.parametrize("f", FUNCTIONS, ids=str)
+def test_zeros_of_both_signs_are_one_maximum(f, dtype, rng):
+    """Which of 0 and -0 a search for the maximum brings depends on the layout: it must not show."""
+    for n in (4, 17, 64, 100, 300):
+        rows = 100 if n < 300 else 30
+        x = (-rng.exponential(2, (rows, n))).astype(dtype)
+        for row in x:
+            row[rng.permutation(n)[:3]] = [0.0, -0.0, rng.choice([0.0, -0.0])]
+        arrays = f.arguments(rng, x)
+        want = f(*arrays, axis=-1)
+        columns = [np.ascontiguousarray(a.T) for a in arrays]
+        across = f(*columns, axis=0)
+        assert_same_bits(across.T if f.output == ELEMENTS else across, want, f"{f} {dtype} n={n} columns")
+        for i in range(rows):
+            alone = f(*(a[i] for a in arrays), axis=-1)
+            assert_same_bits(alone, want[i], f"{f} {dtype} n={n} row {i} alone")

@@ -218,7 +218,7 @@ pub(crate) fn add_across<S: Isa, T: Float>(folded: [Vector<S, f64>; 2]) -> [Vect
 }
 
 /// The exponentials of some vectors, and the sums with them added: to the first one the maximum's adds nothing, it is
-/// counted. Where exponentials are rounded it is known by their bits: an element whose exponential is rounded to the
+/// counted. Where exponentials are rounded it is known by their bits, else by the element's value: an element whose exponential is rounded to the
 /// maximum's adds as much as another maximum, to the last digit, and the elements themselves need not be kept until then.
 /// Of the last vector only some lanes are `valid`, if said. For the tally, these are the vectors of group `number` from
 /// `first` on.
@@ -258,12 +258,13 @@ fn terms<S: Simd<T>, T: Float, F: Terms<S, T>, C: Tally<S, T>, const N: usize>(
         *part = if F::ADDS == Adds::All {
             e[i]
         } else if unrounded {
-            ties.add_others(None, s[i], [x[i], m], number, place)
+            // (0 and -0 are both the maximum, whichever of them `m` is.)
+            ties.add_others(None, s[i], x[i].equal(m), number, place)
         } else {
             // (A pair begins with its first, not with zero: that saves an addition.)
             let begins = place.is_multiple_of(added::<S, T, F>());
             let sum = if begins { None } else { Some(*part) };
-            ties.add_others(sum, e[i], [e[i], exp.peak[0]], number, place)
+            ties.add_others(sum, e[i], e[i].same(exp.peak[0]), number, place)
         };
         if unrounded {
             group.beyond = part.mul_add(p[i], group.beyond);
@@ -703,7 +704,7 @@ pub(crate) mod along {
             if counts {
                 ties.settle(HELD..HELD + 1);
             }
-            if n % (GROUP * lanes) > 0 {
+            if !n.is_multiple_of(GROUP * lanes) {
                 let mut group = widen::<S, T, F>(s, rest.parts, GROUP);
                 if unrounded::<S, T, F>() {
                     let narrow = n <= lanes;

@@ -13,7 +13,7 @@ use softmax_core::{Dtype, Op};
 const SOFTMAX_F32: f64 = 3.0;
 const SOFTMAX_F64: f64 = 3.5;
 const LOG_SOFTMAX_F32: f64 = 1.5;
-const LOG_SOFTMAX_F32_SHORT: f64 = 2.0;
+const LOG_SOFTMAX_F32_SHORT: f64 = 2.75;
 const LOG_SOFTMAX_F64: f64 = 2.0;
 /// In ULP of the largest of |m|, |result| and log1p(s).
 const LOGSUMEXP_F32: f64 = 1.0;
@@ -24,6 +24,9 @@ const LOGSUMEXP_F32_CANCELLED: f64 = 8.0;
 const HALVES: f64 = 0.51;
 /// Rows below this length have the limit called short.
 const SHORT: usize = 64;
+/// As do rows whose maximum is larger than this times a temperature that is not 1: they are moved, by a difference that is
+/// rounded, before they are divided.
+const SHIFTED: f64 = 1.9e5;
 /// As do rows whose log1p(s) is below this (a probability is above 0.6).
 const CERTAIN: f64 = 0.5;
 
@@ -219,7 +222,8 @@ const KINDS: [Kind; 5] = [
 
 impl Kind {
     fn of(recipe: &Recipe, op: Op, truth: &Truth) -> Self {
-        let short = recipe.n < SHORT || truth.log < CERTAIN;
+        let moved = recipe.temperature != 1.0 && truth.max.abs() > SHIFTED * recipe.temperature;
+        let short = recipe.n < SHORT || truth.log < CERTAIN || moved;
         match op {
             Op::Softmax => Self::Softmax,
             Op::LogSoftmax if short => Self::LogSoftmaxShort,
@@ -239,7 +243,7 @@ impl Kind {
     fn name(self) -> String {
         match self {
             Self::Softmax => "softmax".to_owned(),
-            Self::LogSoftmaxShort => format!("log_softmax, n < {SHORT} or p > 0.6"),
+            Self::LogSoftmaxShort => format!("log_softmax, n < {SHORT}, p > 0.6 or moved"),
             Self::LogSoftmax => format!("log_softmax, n >= {SHORT}, p < 0.6"),
             Self::LogSumExp => "logsumexp".to_owned(),
             Self::LogSumExpCancelled => "logsumexp, cancelling".to_owned(),

@@ -3,8 +3,8 @@
 //! With m the maximum, k its place and s = sum over j != k of exp((x_j - m) / T), the logarithm is m / T + log1p(s),
 //! exact in the tail: [0, -40] gives -4.2e-18 for its first element, not 0. It is kept as a pair hi + lo, twice the
 //! type's precision. At T = 1 then (x - hi) - lo: the first difference is exact wherever x and hi are within a factor of
-//! two (Sterbenz), so nothing cancels that was rounded. Otherwise 1 / T is a pair as well, and -log1p(s) goes to the
-//! maximum itself, where even pairs would not be enough.
+//! two (Sterbenz), so nothing cancels that was rounded. Otherwise 1 / T and x / T are pairs as well, and -log1p(s) goes to
+//! the maximum itself, where even pairs would not be enough.
 
 use super::{From, Params, RowOp, Stats};
 use crate::math::log::log1p;
@@ -60,13 +60,41 @@ impl<const SCALED: bool> RowOp for LogSoftmax<SCALED> {
     fn finish<S: Simd<T>, T: Float>(self, p: &Params<Vector<S, T>>, x: Vector<S, T>, _: Vector<S, T>) -> Vector<S, T> {
         if !SCALED {
             // (The other way round: x86 reads what is subtracted from memory as it subtracts.)
-            return p[1] - (p[0] - x);
+            let s = p[0] - x;
+            // In float32 what this rounds off is three quarters of a unit of the result at most.
+            let less = if T::KEEPS_REST {
+                p[1] - finite(lost(p[0], x, s))
+            } else {
+                p[1]
+            };
+            return less - s;
         }
         let [inverse, inverse_lo, hi, lo, pivot, at_pivot] = *p;
-        let large = x.fused_neg_mul_add(inverse, hi);
-        // -inf times a low part of zero would be NaN.
-        let finite = x.max(Vector::splat(x.1, T::LOWEST));
-        let small = finite.fused_neg_mul_add(inverse_lo, lo);
-        at_pivot.select(x.equal(pivot), large + small)
+        // -x / T as a pair, but for the low part of 1 / T.
+        let quotient = x * inverse;
+        let rest = x.fused_neg_mul_add(inverse, quotient);
+        let s = hi - quotient;
+        // At a temperature of 1 among others there is no pivot, and the bits are those of no temperature.
+        let mut lost = lost(hi, quotient, s);
+        if !T::KEEPS_REST {
+            lost = Vector::zero(x.1).select(pivot.not_equal(pivot), lost);
+        }
+        let small = x.fused_neg_mul_add(inverse_lo, lo) + (lost + rest);
+        at_pivot.select(x.equal(pivot), s + finite(small))
     }
+}
+
+/// What rounding took from a - b = s, if a is the larger (Dekker 1971), and otherwise not more than b's last digit.
+///
+/// Just below a power of two a result would be off by a unit for a difference that was rounded just above it.
+#[inline(always)]
+fn lost<S: Simd<T>, T: Float>(a: Vector<S, T>, b: Vector<S, T>, s: Vector<S, T>) -> Vector<S, T> {
+    (a - s) - b
+}
+
+/// Of what is not finite, nothing.
+#[inline(always)]
+fn finite<S: Simd<T>, T: Float>(v: Vector<S, T>) -> Vector<S, T> {
+    let zero = Vector::zero(v.1);
+    v.select((v * zero).equal(zero), zero)
 }

@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use super::avx2::Avx2;
-use super::{GROUP, HELD, Isa, Level, Simd, Tally, Vector, memory, methods};
+use super::{GROUP, HELD, Isa, Level, Mask, Simd, Tally, Vector, memory, methods};
 
 /// Proof that the CPU has AVX-512 F, BW, DQ and VL, AVX2, FMA, F16C and POPCNT.
 #[derive(Clone, Copy)]
@@ -214,7 +214,7 @@ pub(crate) struct Masks<M, R> {
 }
 
 macro_rules! tally {
-    ($float:ident, $mask:ident, $word:ident, $reg:ident, $compare:ident, $bits:ident, $floats:ident, $add:ident, $keep:ident, $splat:ident) => {
+    ($float:ident, $mask:ident, $word:ident, $reg:ident, $bits:ident, $floats:ident, $add:ident, $keep:ident, $splat:ident) => {
         impl Masks<$mask, $reg> {
             /// The masks of a group as one number, the first one's bits lowest.
             #[inline(always)]
@@ -243,17 +243,17 @@ macro_rules! tally {
                 &mut self,
                 sum: Option<Vector<Avx512, $float>>,
                 e: Vector<Avx512, $float>,
-                [element, peak]: [Vector<Avx512, $float>; 2],
+                peak: Mask<Avx512, $float>,
                 group: usize,
                 vector: usize,
             ) -> Vector<Avx512, $float> {
+                let others = !peak.0;
                 // SAFETY: the vectors carry the token.
-                let (others, sum) = unsafe {
-                    let others = $compare($bits(element.0), $bits(peak.0));
+                let sum = unsafe {
                     match sum {
-                        Some(sum) => (others, $add(sum.0, others, sum.0, e.0)),
+                        Some(sum) => $add(sum.0, others, sum.0, e.0),
                         // (As integers: where an addition of those made it, that takes the mask along.)
-                        None => (others, $floats($keep(others, $bits(e.0)))),
+                        None => $floats($keep(others, $bits(e.0))),
                     }
                 };
                 self.waiting[group][vector] = others;
@@ -312,7 +312,6 @@ tally!(
     u16,
     u64,
     __m512,
-    _mm512_cmpneq_epi32_mask,
     _mm512_castps_si512,
     _mm512_castsi512_ps,
     _mm512_mask_add_ps,
@@ -324,7 +323,6 @@ tally!(
     u8,
     u32,
     __m512d,
-    _mm512_cmpneq_epi64_mask,
     _mm512_castpd_si512,
     _mm512_castsi512_pd,
     _mm512_mask_add_pd,

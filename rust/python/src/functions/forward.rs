@@ -89,8 +89,8 @@ pub fn softmax<'py>(
 ///
 /// Notes
 /// -----
-/// Errors are at most 1.5 ULP for float32 (2 for rows of fewer than 64 elements or with a probability above 0.6), 2 for
-/// float64 and 0.51 for float16 and bfloat16, at every temperature.
+/// Errors are at most 1.5 ULP for float32 (2.75 for rows of fewer than 64 elements, with a probability above 0.6 or, where
+/// T is not 1, with a maximum beyond 2e5 T), 2 for float64 and 0.51 for float16 and bfloat16.
 ///
 /// A row that holds NaN or ``+inf``, or nothing but ``-inf``, gives NaN in all its places. Otherwise ``-inf`` stays. A
 /// masked element gives ``-inf``, in such rows too. A row without elements gives none.
