@@ -259,12 +259,12 @@ fn terms<S: Simd<T>, T: Float, F: Terms<S, T>, C: Tally<S, T>, const N: usize>(
             e[i]
         } else if unrounded {
             // (0 and -0 are both the maximum, whichever of them `m` is.)
-            ties.add_others(None, s[i], x[i].equal(m), number, place)
+            ties.add_others::<false>(None, s[i], [x[i], m], number, place)
         } else {
             // (A pair begins with its first, not with zero: that saves an addition.)
             let begins = place.is_multiple_of(added::<S, T, F>());
             let sum = if begins { None } else { Some(*part) };
-            ties.add_others(sum, e[i], e[i].same(exp.peak[0]), number, place)
+            ties.add_others::<true>(sum, e[i], [e[i], exp.peak[0]], number, place)
         };
         if unrounded {
             group.beyond = part.mul_add(p[i], group.beyond);

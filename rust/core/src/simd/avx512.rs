@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use super::avx2::Avx2;
-use super::{GROUP, HELD, Isa, Level, Mask, Simd, Tally, Vector, memory, methods};
+use super::{GROUP, HELD, Isa, Level, Simd, Tally, Vector, memory, methods};
 
 /// Proof that the CPU has AVX-512 F, BW, DQ and VL, AVX2, FMA, F16C and POPCNT.
 #[derive(Clone, Copy)]
@@ -214,7 +214,7 @@ pub(crate) struct Masks<M, R> {
 }
 
 macro_rules! tally {
-    ($float:ident, $mask:ident, $word:ident, $reg:ident, $bits:ident, $floats:ident, $add:ident, $keep:ident, $splat:ident) => {
+    ($float:ident, $mask:ident, $word:ident, $reg:ident, $compare_bits:ident, $compare:ident, $bits:ident, $floats:ident, $add:ident, $keep:ident, $splat:ident) => {
         impl Masks<$mask, $reg> {
             /// The masks of a group as one number, the first one's bits lowest.
             #[inline(always)]
@@ -239,21 +239,25 @@ macro_rules! tally {
                 }
             }
             #[inline(always)]
-            fn add_others(
+            fn add_others<const BITS: bool>(
                 &mut self,
                 sum: Option<Vector<Avx512, $float>>,
                 e: Vector<Avx512, $float>,
-                peak: Mask<Avx512, $float>,
+                [element, peak]: [Vector<Avx512, $float>; 2],
                 group: usize,
                 vector: usize,
             ) -> Vector<Avx512, $float> {
-                let others = !peak.0;
                 // SAFETY: the vectors carry the token.
-                let sum = unsafe {
+                let (others, sum) = unsafe {
+                    let others = if BITS {
+                        $compare_bits($bits(element.0), $bits(peak.0))
+                    } else {
+                        $compare::<_CMP_NEQ_UQ>(element.0, peak.0)
+                    };
                     match sum {
-                        Some(sum) => $add(sum.0, others, sum.0, e.0),
+                        Some(sum) => (others, $add(sum.0, others, sum.0, e.0)),
                         // (As integers: where an addition of those made it, that takes the mask along.)
-                        None => $floats($keep(others, $bits(e.0))),
+                        None => (others, $floats($keep(others, $bits(e.0)))),
                     }
                 };
                 self.waiting[group][vector] = others;
@@ -312,6 +316,8 @@ tally!(
     u16,
     u64,
     __m512,
+    _mm512_cmpneq_epi32_mask,
+    _mm512_cmp_ps_mask,
     _mm512_castps_si512,
     _mm512_castsi512_ps,
     _mm512_mask_add_ps,
@@ -323,6 +329,8 @@ tally!(
     u8,
     u32,
     __m512d,
+    _mm512_cmpneq_epi64_mask,
+    _mm512_cmp_pd_mask,
     _mm512_castpd_si512,
     _mm512_castsi512_pd,
     _mm512_mask_add_pd,

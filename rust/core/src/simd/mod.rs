@@ -280,13 +280,14 @@ pub(crate) const HELD: usize = 16;
 pub(crate) trait Tally<S: Simd<T>, T: Float> {
     /// Nothing was counted.
     fn new(s: S) -> Self;
-    /// `sum + e` in the lanes that are not the peak, else `sum` (of none: `e`, else zero). This is vector `vector` of
-    /// [`GROUP`] of group `group`, one of those that wait ([`HELD`], and one more).
-    fn add_others(
+    /// `sum + e` in the lanes where the element is not the peak (`[element, peak]`; if `BITS`, to the bit), else `sum` (of
+    /// none: `e`, else zero). This is vector `vector` of [`GROUP`] of group `group`, one of those that wait ([`HELD`], and
+    /// one more).
+    fn add_others<const BITS: bool>(
         &mut self,
         sum: Option<Vector<S, T>>,
         e: Vector<S, T>,
-        peak: Mask<S, T>,
+        whose: [Vector<S, T>; 2],
         group: usize,
         vector: usize,
     ) -> Vector<S, T>;
@@ -309,15 +310,20 @@ impl<S: Simd<T>, T: Float> Tally<S, T> for LaneTally<S, T> {
         Self(Vector::zero(s))
     }
     #[inline(always)]
-    fn add_others(
+    fn add_others<const BITS: bool>(
         &mut self,
         sum: Option<Vector<S, T>>,
         e: Vector<S, T>,
-        peak: Mask<S, T>,
+        [element, peak]: [Vector<S, T>; 2],
         _: usize,
         _: usize,
     ) -> Vector<S, T> {
-        let (s, m) = (e.1, peak.0);
+        let s = e.1;
+        let m = if BITS {
+            s.same(element.0, peak.0)
+        } else {
+            s.equal(element.0, peak.0)
+        };
         self.0 = Vector(s.count(self.0.0, m), s);
         match sum {
             Some(sum) => Vector(s.add_unless(m, sum.0, e.0), s),
@@ -457,11 +463,6 @@ impl<S: Simd<T>, T: Float> Vector<S, T> {
     #[inline(always)]
     pub(crate) fn equal(self, other: Self) -> Mask<S, T> {
         Mask(self.1.equal(self.0, other.0), self.1)
-    }
-    /// Whether the bits are the same.
-    #[inline(always)]
-    pub(crate) fn same(self, other: Self) -> Mask<S, T> {
-        Mask(self.1.same(self.0, other.0), self.1)
     }
     #[inline(always)]
     pub(crate) fn not_equal(self, other: Self) -> Mask<S, T> {
