@@ -191,15 +191,15 @@ def test_the_maximum_at_every_place(f, dtype, rng):
 def test_zeros_of_both_signs_are_one_maximum(f, dtype, rng):
     """Which of 0 and -0 a search for the maximum brings depends on the layout: it must not show."""
     for n in (4, 17, 64, 100, 300):
-        rows = 100 if n < 300 else 30
+        rows = 3000 if n < 300 and dtype == FLOAT64 else 100  # one in some hundred showed it
         x = (-rng.exponential(2, (rows, n))).astype(dtype)
-        for row in x:
-            row[rng.permutation(n)[:3]] = [0.0, -0.0, rng.choice([0.0, -0.0])]
+        at = rng.permuted(np.broadcast_to(np.arange(n), x.shape), axis=1)[:, :3]
+        np.put_along_axis(x, at, rng.choice([0.0, -0.0], (rows, 3)).astype(dtype), axis=1)
         arrays = f.arguments(rng, x)
         want = f(*arrays, axis=-1)
         columns = [np.ascontiguousarray(a.T) for a in arrays]
         across = f(*columns, axis=0)
         assert_same_bits(across.T if f.output == ELEMENTS else across, want, f"{f} {dtype} n={n} columns")
-        for i in range(rows):
+        for i in range(100):
             alone = f(*(a[i] for a in arrays), axis=-1)
             assert_same_bits(alone, want[i], f"{f} {dtype} n={n} row {i} alone")
