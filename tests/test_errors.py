@@ -18,7 +18,7 @@ TABLE = [
     ({"axis": (1, 1)}, ValueError, ["duplicate", "axis"]),
     ({"axis": 0.0}, TypeError, ["axis", "float", "int"]),
     ({"axis": "rows"}, TypeError, ["axis", "str", "int"]),
-    ({"where": np.ones((3, 4))}, TypeError, ["where", "float64", "bool"]),
+    ({"where": np.ones((3, 4))}, TypeError, ["where", "float64", r"bool.*; convert it, as with \.astype\(bool\)$"]),
     ({"where": np.ones((4, 3), bool)}, ValueError, ["where", r"\(4, 3\)", r"\(3, 4\)"]),
     ({"temperature": 0.0}, ValueError, ["temperature", r"\b0", "positive"]),
     ({"temperature": -2.5}, ValueError, ["temperature", "-2.5", "positive"]),
@@ -26,6 +26,16 @@ TABLE = [
     ({"temperature": float("inf")}, ValueError, ["temperature", "inf", "finite"]),
     ({"temperature": [1.0, -3.0, 1.0]}, ValueError, ["temperature", "-3", "positive", r"at index \(1,\)"]),
     ({"temperature": [1.0, 2.0]}, ValueError, ["temperature", r"\(2,\)", r"\(3,\)"]),
+    (
+        {"temperature": [[1.0], [2.0], [3.0]]},
+        ValueError,
+        ["temperature", r"\(3, 1\)", r"\(3,\); leave out the axis of length 1$"],
+    ),
+    (
+        {"temperature": [[1.0, 2.0]]},
+        ValueError,
+        ["temperature", r"\(1, 2\)", r"\(3,\)$"],
+    ),  # of which none can be left out
     ({"out": [0.0]}, TypeError, ["out", "list", "ndarray"]),
     ({"out": np.zeros((3, 4, 1), np.float32)}, ValueError, ["out", r"\(3, 4, 1\)", r"\(3, 4\)|\(3,\)"]),
     ({"out": "float64"}, TypeError, ["out", "float64", "float32"]),

@@ -26,7 +26,7 @@ const HALVES: f64 = 0.51;
 const SHORT: usize = 64;
 /// As do rows whose maximum is larger than this times a temperature that is not 1: they are moved, by a difference that is
 /// rounded, before they are divided.
-const SHIFTED: f64 = 1.9e5;
+const SHIFTED: f64 = 1.99e5;
 /// As do rows whose log1p(s) is below this (a probability is above 0.6).
 const CERTAIN: f64 = 0.5;
 

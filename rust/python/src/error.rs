@@ -71,7 +71,11 @@ pub fn dtype(name: &str, array: &Bound<'_, PyAny>, function: Option<&str>) -> Py
 /// An argument that does not broadcast.
 pub fn broadcast(name: &str, shape: &[usize], target: &str, to: &[usize]) -> PyErr {
     // (As a reduction with keepdims=True leaves it.)
-    let advice = if shape.len() == to.len() + 1 && shape.contains(&1) {
+    let is_kept = |axis: usize| {
+        let mut others = shape[..axis].iter().chain(&shape[axis + 1..]).zip(to);
+        shape[axis] == 1 && others.all(|(given, wanted)| given == wanted)
+    };
+    let advice = if shape.len() == to.len() + 1 && (0..shape.len()).any(is_kept) {
         "; leave out the axis of length 1"
     } else {
         ""
