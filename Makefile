@@ -17,7 +17,7 @@
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .SUFFIXES:
-.PHONY: help demo test test-rust test-python test-aarch64 test-old-cpus golden check check-rust check-python check-docs bench bench-compare bench-proof dashboard chart instructions instructions-update docs figures exhaustive endurance stress asan fuzz long supply-chain wheel wheel-manylinux fmt clean rust FORCE
+.PHONY: help demo test test-rust test-python test-aarch64 test-old-cpus golden check check-rust check-python check-docs bench bench-compare bench-proof dashboard chart instructions instructions-update docs figures exhaustive endurance stress asan fuzz long supply-chain wheel wheel-manylinux fmt clean rust ready-wheel ready-package FORCE
 
 # What an outer environment may set and what would lead another Python, or pip, elsewhere.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV CONDA_PREFIX PIP_USER PIP_TARGET PIP_PREFIX PIP_REQUIRE_VIRTUALENV
@@ -49,9 +49,9 @@ help: ## list the verbs
 
 # The wheel is built on all CPUs while pip fetches what the jobs need.
 demo: $(call group,build) | rust ## build, classify 600 real files (ARGS="FOLDER --top 3" for others), train a classifier (TRAIN="--newton")
-	@$(MAKE) --no-print-directory $(WHEEL) & wheel=$$!; \
-		$(MAKE) --no-print-directory $(call group,demo); group=$$?; wait $$wheel && exit $$group
-	@$(MAKE) --no-print-directory $(PACKAGE)
+	@$(MAKE) --no-print-directory ready-wheel & wheel=$$!; \
+		$(MAKE) --no-print-directory ready-demo; group=$$?; wait $$wheel && exit $$group
+	@$(MAKE) --no-print-directory ready-package
 	@echo '==> job 1 of 2: what kind of file is it? The softmax of a real network, over real files'
 	$(PY) examples/classify_files.py $(or $(ARGS),--limit 600)
 	@echo '==> job 2 of 2: which digit is it? Cross entropy and its gradient, to train on real images'
@@ -61,8 +61,8 @@ demo: $(call group,build) | rust ## build, classify 600 real files (ARGS="FOLDER
 test: .venv/home | rust ## run the Rust and the Python tests (ARGS="-k name" goes to pytest)
 	@echo '==> building the core in release mode, and the Rust tests (the first time some minutes)'
 	@cargo test --quiet --release --no-run $(LOCKED) -p softmax-core & tests=$$!; \
-		$(MAKE) --no-print-directory $(call group,test); group=$$?; wait $$tests && exit $$group
-	@$(MAKE) --no-print-directory $(PACKAGE)
+		$(MAKE) --no-print-directory ready-test; group=$$?; wait $$tests && exit $$group
+	@$(MAKE) --no-print-directory ready-package
 	@$(MAKE) --no-print-directory test-rust
 	@$(MAKE) --no-print-directory test-python
 
@@ -172,6 +172,14 @@ clean: ## remove all that make made, .venv included
 
 rust:
 	@command -v cargo >/dev/null || { echo >&2 'error: cargo is not on PATH. A Rust toolchain (see rust-version in Cargo.toml) must be installed.'; exit 1; }
+
+# The same to ask for by name: without the line that all is up to date, where it is.
+ready-wheel: $(WHEEL)
+	@:
+ready-package: $(PACKAGE)
+	@:
+ready-%: .venv/stamps/group-%-$(GROUPS_SUM)
+	@:
 
 $(WHEEL): $(call group,build) | rust
 	@echo '==> building softmax-rs in release mode (the first time some minutes)'

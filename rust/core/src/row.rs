@@ -101,7 +101,7 @@ impl<S: Simd<T>, T: Float> Group<S, T> {
 /// Whether exponentials are added that are not rounded, which [`Group::beyond`] is for.
 #[inline(always)]
 fn unrounded<S: Simd<T>, T: Float, F: Terms<S, T>>() -> bool {
-    const { assert!(!(F::VANISHES && matches!(F::ADDS, Adds::OthersUnrounded))) };
+    const { assert!(!matches!(F::ADDS, Adds::OthersUnrounded) || !F::VANISHES && F::SUMS == 0) };
     matches!(F::ADDS, Adds::OthersUnrounded)
 }
 
@@ -217,11 +217,11 @@ pub(crate) fn add_across<S: Isa, T: Float>(folded: [Vector<S, f64>; 2]) -> [Vect
     add_lanes::<S, T>(lanes)
 }
 
-/// The exponentials of some vectors, and the sums with them added: to the first one the maximum's adds nothing, it is
-/// counted. Where exponentials are rounded it is known by their bits, else by the element's value: an element whose exponential is rounded to the
-/// maximum's adds as much as another maximum, to the last digit, and the elements themselves need not be kept until then.
-/// Of the last vector only some lanes are `valid`, if said. For the tally, these are the vectors of group `number` from
-/// `first` on.
+/// The exponentials of some vectors (of no use if they are not rounded), and the sums with them added: to the first one the
+/// maximum's adds nothing, it is counted. Where exponentials are rounded it is known by their bits: an element whose
+/// exponential is rounded to the maximum's adds as much as another maximum, to the last digit, and the elements themselves
+/// need not be kept until then. Else it is known by the element's value. Of the last vector only some lanes are `valid`, if
+/// said. For the tally, these are the vectors of group `number` from `first` on.
 #[inline(always)]
 #[allow(clippy::too_many_arguments, reason = "a part of one function")]
 fn terms<S: Simd<T>, T: Float, F: Terms<S, T>, C: Tally<S, T>, const N: usize>(
@@ -242,12 +242,12 @@ fn terms<S: Simd<T>, T: Float, F: Terms<S, T>, C: Tally<S, T>, const N: usize>(
         }
     }
     let unrounded = unrounded::<S, T, F>();
-    let [mut e, s, p] = if unrounded {
-        exp.unrounded(clamped)
+    let (mut e, mut unrounded_e) = (clamped, [clamped; 3]);
+    if unrounded {
+        unrounded_e = exp.unrounded(clamped);
     } else {
-        let e = exp.of_several(clamped);
-        [e, e, e]
-    };
+        e = exp.of_several(clamped);
+    }
     for i in 0..N {
         if F::VANISHES {
             e[i] = e[i].select(x[i].not_less(exp.floor), Vector::zero(m.1));
@@ -259,15 +259,16 @@ fn terms<S: Simd<T>, T: Float, F: Terms<S, T>, C: Tally<S, T>, const N: usize>(
             e[i]
         } else if unrounded {
             // (0 and -0 are both the maximum, whichever of them `m` is.)
-            ties.add_others::<false>(None, s[i], [x[i], m], number, place)
+            let summands = [unrounded_e[0][i], unrounded_e[1][i]];
+            ties.add_bits_of_others(summands, [x[i], m], (number, place))
         } else {
             // (A pair begins with its first, not with zero: that saves an addition.)
             let begins = place.is_multiple_of(added::<S, T, F>());
             let sum = if begins { None } else { Some(*part) };
-            ties.add_others::<true>(sum, e[i], [e[i], exp.peak[0]], number, place)
+            ties.add_others(sum, e[i], exp.peak[0], (number, place))
         };
         if unrounded {
-            group.beyond = part.mul_add(p[i], group.beyond);
+            group.beyond = part.mul_add(unrounded_e[2][i], group.beyond);
         }
         f.add(&mut group.sums, m, e[i], x[i], b[i]);
         if let Some(valid) = valid

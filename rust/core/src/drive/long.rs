@@ -830,7 +830,7 @@ impl<T: Stored, O: RowOp> Pass<T, O> for Results {
                         op: call.op,
                         params: &params,
                     };
-                    let to = if call.streams {
+                    let to = if call.streams_at(s) {
                         let again = long.position.wrapping_sub(start);
                         To::Memory(y, if O::FIX.is_some() { Some(again) } else { None })
                     } else {

@@ -199,7 +199,10 @@ impl<'a, T: Stored, O: RowOp> Call<'a, T, O> {
             out_in_place,
             near: elements <= NEAR_BYTES / size_of::<T>(),
             far: elements > FAR_BYTES / size_of::<T>(),
-            streams: out_in_place && plan.streams::<T, O>() && plan.n >= stream_row_bytes::<O>() / size_of::<T>(),
+            streams: level.level().has_all_ways()
+                && out_in_place
+                && plan.streams::<T, O>()
+                && plan.n >= stream_row_bytes::<O>() / size_of::<T>(),
             second_columns: plan.second_columns::<T>(),
             plan,
         }
@@ -265,7 +268,8 @@ impl<'a, T: Stored, O: RowOp> Call<'a, T, O> {
     /// Whether [`saved`] has a way of its own for the call.
     #[inline]
     fn one_by_one(&self) -> bool {
-        saved::gains::<O>(self.plan.n)
+        self.level.level().has_all_ways()
+            && saved::gains::<O>(self.plan.n)
             && self.x_in_place
             && self.second_in_place
             && self.out_in_place
@@ -405,10 +409,16 @@ impl<'a, T: Stored, O: RowOp> Call<'a, T, O> {
         }
     }
 
+    /// Whether results go past the caches. (So that the compiler leaves out what is for that at a level that never does it.)
+    #[inline(always)]
+    fn streams_at<S: Isa>(&self, _: S) -> bool {
+        S::ALL_WAYS && self.streams
+    }
+
     /// At the end of a kernel: what it streamed comes before what will be written.
     #[inline(always)]
     fn fence<S: Isa>(&self, s: S) {
-        if self.streams {
+        if self.streams_at(s) {
             s.fence();
         }
     }
@@ -446,7 +456,8 @@ impl<T: Stored, O: RowOp> Kernel<T> for Task<'_, '_, T, O> {
     fn run<S: Isa + Simd<T>>(self, s: S) {
         match self {
             Self::Rows(task) => s.apart(task),
-            Self::Saved(task) => s.apart(task),
+            Self::Saved(task) if S::ALL_WAYS => s.apart(task),
+            Self::Saved(_) => unreachable!("a regime that this level has not"),
             Self::Panels(task) => s.apart(task),
             Self::Columns(task) => s.apart(task),
         }

@@ -624,7 +624,7 @@ unsafe fn write<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     let n = plan.n;
     // SAFETY: rows of the problem, or of the scratch.
     unsafe {
-        if call.out_in_place && !(call.streams && ahead == panel_bytes::<T>(plan) && panel.count == T::LANES) {
+        if call.out_in_place && !(call.streams_at(s) && ahead == panel_bytes::<T>(plan) && panel.count == T::LANES) {
             let first = plan.problem.out.ptr;
             let mut list = [buffer; 16];
             // (Lanes without a row leave their results in the scratch.)
@@ -794,7 +794,7 @@ unsafe fn tile<S: Isa + Simd<T>, T: Stored, O: RowOp>(
                 n,
                 count,
                 panels: scratch,
-                streams: out.dtype == T::DTYPE && plan.streams::<T, O>(),
+                streams: S::ALL_WAYS && out.dtype == T::DTYPE && plan.streams::<T, O>(),
             });
         }
     }
@@ -847,7 +847,7 @@ impl<T: Stored> Kernel<T> for FromPanels<T> {
     type Home = Self;
     #[inline(always)]
     fn run<S: Isa + Simd<T>>(self, s: S) {
-        if self.streams {
+        if S::ALL_WAYS && self.streams {
             // SAFETY: valid memory and panels.
             unsafe { self.stream(s) };
             return;

@@ -454,7 +454,7 @@ unsafe fn sums<S: Isa + Simd<T>, T: Stored, O: RowOp, const TINY: bool>(
                 op: call.op,
                 picked: Vector::splat(s, batch.picked.0[i]),
             };
-            if call.streams {
+            if call.streams_at(s) {
                 expect::<S, T, O>(s, batch, i);
             }
             let (from, e) = (batch.source(i, ahead), batch.row(i).e);
@@ -533,7 +533,7 @@ unsafe fn saved_sums<S: Isa + Simd<T>, T: Stored, O: RowOp>(
                 folded.set(i, &sum, which_sums::<O>());
             }
         }
-        if call.streams {
+        if call.streams_at(s) {
             for i in 0..count {
                 expect::<S, T, O>(s, batch, i);
             }
@@ -587,7 +587,7 @@ unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp, const TINY: bool>(
                     p[k] = Vector::splat(s, params[k].0[i]);
                 }
                 let row = batch.row(i);
-                if call.streams {
+                if call.streams_at(s) {
                     let rest = along::since_line(y.wrapping_add(n));
                     let shares = rest > 0 && batch.continues(i) && !known.is_nan(i + 1);
                     let end = if shares { n - rest } else { n };

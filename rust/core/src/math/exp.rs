@@ -260,16 +260,16 @@ impl<S: Simd<T>, T: Float> Exp<S, T> {
         x[0].1.part(OfSeveral { exp: self, x })
     }
 
-    /// The same, and (s, p) of s + s p, which is the exponential before its last operation rounds it: within 0.15 ULP of
-    /// the true value.
+    /// (a, b, p): the exponential before its last operation rounds it is s + s p, with s the sum of a and b as integers.
+    /// Within 0.15 ULP of the true value.
     #[inline(always)]
     pub(crate) fn unrounded<const N: usize>(&self, x: [Vector<S, T>; N]) -> [[Vector<S, T>; N]; 3] {
         x[0].1.part(Unrounded { exp: self, x })
     }
 
-    /// (s, p) with the result s (1 + p), s a power of two times a table entry.
+    /// (a, b, p) with the result s (1 + p), where s, the sum of a and b as integers, is a power of two times a table entry.
     #[inline(always)]
-    fn parts<const N: usize>(&self, x: [Vector<S, T>; N]) -> [(Vector<S, T>, Vector<S, T>); N] {
+    fn parts<const N: usize>(&self, x: [Vector<S, T>; N]) -> [[Vector<S, T>; 3]; N] {
         let mut t = x;
         for i in 0..N {
             t[i] = x[i].mul_add(self.scale, self.shift);
@@ -290,10 +290,9 @@ impl<S: Simd<T>, T: Float> Exp<S, T> {
                 q[i] = q[i].mul_add(r[i], self.poly[k]);
             }
         }
-        let mut parts = [(t[0], q[0]); N];
+        let mut parts = [[t[0]; 3]; N];
         for i in 0..N {
-            let s = self.table.lookup(t[i]).add_bits(t[i].shift_to_exponent());
-            parts[i] = (s, r[i] * q[i]);
+            parts[i] = [self.table.lookup(t[i]), t[i].shift_to_exponent(), r[i] * q[i]];
         }
         parts
     }
@@ -302,7 +301,8 @@ impl<S: Simd<T>, T: Float> Exp<S, T> {
     /// rounded before was at most a twentieth of the result.
     #[inline(always)]
     pub(crate) fn pair(&self, x: Vector<S, T>) -> [Vector<S, T>; 2] {
-        let [(s, p)] = self.parts([x]);
+        let [[a, b, p]] = self.parts([x]);
+        let s = a.add_bits(b);
         let e = p.mul_add(s, s);
         let minus_p = Vector::zero(x.1) - p;
         [e, minus_p.fused_neg_mul_add(s, s - e)]
@@ -322,7 +322,8 @@ impl<S: Simd<T>, T: Float, const N: usize> Part<S, T> for OfSeveral<'_, S, T, N>
         let parts = self.exp.parts(self.x);
         let mut e = self.x;
         for i in 0..N {
-            let (s, p) = parts[i];
+            let [a, b, p] = parts[i];
+            let s = a.add_bits(b);
             e[i] = p.mul_add(s, s);
         }
         e
@@ -342,10 +343,9 @@ impl<S: Simd<T>, T: Float, const N: usize> Part<S, T> for Unrounded<'_, S, T, N>
         let parts = self.exp.parts(self.x);
         let mut out = [self.x; 3];
         for i in 0..N {
-            let (s, p) = parts[i];
-            out[0][i] = p.mul_add(s, s);
-            out[1][i] = s;
-            out[2][i] = p;
+            for k in 0..3 {
+                out[k][i] = parts[i][k];
+            }
         }
         out
     }

@@ -1,5 +1,6 @@
 //! AVX-512 (F, BW, DQ, VL, and POPCNT): a virtual vector is one register.
 
+use std::arch::asm;
 use std::arch::x86_64::*;
 use std::ops::Range;
 
@@ -214,7 +215,7 @@ pub(crate) struct Masks<M, R> {
 }
 
 macro_rules! tally {
-    ($float:ident, $mask:ident, $word:ident, $reg:ident, $compare_bits:ident, $compare:ident, $bits:ident, $floats:ident, $add:ident, $keep:ident, $splat:ident) => {
+    ($float:ident, $mask:ident, $word:ident, $reg:ident, $compare_bits:ident, $compare:ident, $bits:ident, $add:ident, $add_bits:ident, $keep:ident, $splat:ident) => {
         impl Masks<$mask, $reg> {
             /// The masks of a group as one number, the first one's bits lowest.
             #[inline(always)]
@@ -239,29 +240,38 @@ macro_rules! tally {
                 }
             }
             #[inline(always)]
-            fn add_others<const BITS: bool>(
+            fn add_others(
                 &mut self,
                 sum: Option<Vector<Avx512, $float>>,
                 e: Vector<Avx512, $float>,
-                [element, peak]: [Vector<Avx512, $float>; 2],
-                group: usize,
-                vector: usize,
+                peak: Vector<Avx512, $float>,
+                (group, vector): (usize, usize),
             ) -> Vector<Avx512, $float> {
                 // SAFETY: the vectors carry the token.
                 let (others, sum) = unsafe {
-                    let others = if BITS {
-                        $compare_bits($bits(element.0), $bits(peak.0))
-                    } else {
-                        $compare::<_CMP_NEQ_UQ>(element.0, peak.0)
-                    };
+                    let others = $compare_bits($bits(e.0), $bits(peak.0));
                     match sum {
                         Some(sum) => (others, $add(sum.0, others, sum.0, e.0)),
-                        // (As integers: where an addition of those made it, that takes the mask along.)
-                        None => (others, $floats($keep(others, $bits(e.0)))),
+                        None => (others, $keep(others, e.0)),
                     }
                 };
                 self.waiting[group][vector] = others;
                 Vector(sum, e.1)
+            }
+            #[inline(always)]
+            fn add_bits_of_others(
+                &mut self,
+                [a, b]: [Vector<Avx512, $float>; 2],
+                [element, peak]: [Vector<Avx512, $float>; 2],
+                (group, vector): (usize, usize),
+            ) -> Vector<Avx512, $float> {
+                // SAFETY: the vectors carry the token.
+                let (others, sum) = unsafe {
+                    let others = $compare::<_CMP_NEQ_UQ>(element.0, peak.0);
+                    (others, $add_bits(others, a.0, b.0))
+                };
+                self.waiting[group][vector] = others;
+                Vector(sum, a.1)
             }
             #[inline(always)]
             fn settle(&mut self, groups: Range<usize>) {
@@ -319,9 +329,9 @@ tally!(
     _mm512_cmpneq_epi32_mask,
     _mm512_cmp_ps_mask,
     _mm512_castps_si512,
-    _mm512_castsi512_ps,
     _mm512_mask_add_ps,
-    _mm512_maskz_mov_epi32,
+    add_bits_where_f32,
+    _mm512_maskz_mov_ps,
     _mm512_set1_ps
 );
 tally!(
@@ -332,11 +342,37 @@ tally!(
     _mm512_cmpneq_epi64_mask,
     _mm512_cmp_pd_mask,
     _mm512_castpd_si512,
-    _mm512_castsi512_pd,
     _mm512_mask_add_pd,
-    _mm512_maskz_mov_epi64,
+    add_bits_where_f64,
+    _mm512_maskz_mov_pd,
     _mm512_set1_pd
 );
+
+/// `a + b` as integers in the lanes where the mask is true, else zero, in one instruction: of the intrinsic for that, if
+/// its result goes on as numbers, LLVM makes an addition and a masked move.
+macro_rules! add_bits_where {
+    ($name:ident, $instruction:literal, $mask:ident, $reg:ident) => {
+        #[inline]
+        #[target_feature(enable = "avx512f,avx512dq")]
+        fn $name(mask: $mask, a: $reg, b: $reg) -> $reg {
+            let sum;
+            // SAFETY: nothing but registers.
+            unsafe {
+                asm!(
+                    concat!($instruction, " {sum} {{{mask}}} {{z}}, {a}, {b}"),
+                    sum = lateout(zmm_reg) sum,
+                    mask = in(kreg) mask,
+                    a = in(zmm_reg) a,
+                    b = in(zmm_reg) b,
+                    options(pure, nomem, nostack, preserves_flags),
+                );
+            }
+            sum
+        }
+    };
+}
+add_bits_where!(add_bits_where_f32, "vpaddd", __mmask16, __m512);
+add_bits_where!(add_bits_where_f64, "vpaddq", __mmask8, __m512d);
 
 /// The 4 x 4 transpose in each block of 16 bytes.
 #[inline(always)]

@@ -201,6 +201,8 @@ pub(crate) trait Isa: Simd<f32> + Simd<f64> {
     const INTERLEAVE: usize;
     /// Which level this is.
     const LEVEL: Level;
+    /// [`Level::has_all_ways`], as a constant that branches are compiled by.
+    const ALL_WAYS: bool = Self::LEVEL.has_all_ways();
     /// Whether passes that may begin anywhere begin at a cache line: where a vector is one (at AVX-512), it takes two
     /// accesses if it is not aligned as a line is; at AVX2 the halves of one do, and AMD's CPUs store 32 bytes that are not
     /// aligned in two cycles.
@@ -280,16 +282,22 @@ pub(crate) const HELD: usize = 16;
 pub(crate) trait Tally<S: Simd<T>, T: Float> {
     /// Nothing was counted.
     fn new(s: S) -> Self;
-    /// `sum + e` in the lanes where the element is not the peak (`[element, peak]`; if `BITS`, to the bit), else `sum` (of
-    /// none: `e`, else zero). This is vector `vector` of [`GROUP`] of group `group`, one of those that wait ([`HELD`], and
-    /// one more).
-    fn add_others<const BITS: bool>(
+    /// `sum + e` in the lanes where `e` is not the peak, to the bit, else `sum` (of none: `e`, else zero). This is vector
+    /// `vector` of [`GROUP`] of group `group`, one of those that wait ([`HELD`], and one more).
+    fn add_others(
         &mut self,
         sum: Option<Vector<S, T>>,
         e: Vector<S, T>,
+        peak: Vector<S, T>,
+        place: (usize, usize),
+    ) -> Vector<S, T>;
+    /// The sum of two numbers as integers, in the lanes where the element is not the peak (`[element, peak]`), else zero.
+    /// (At AVX-512 one instruction, where what masks a sum afterwards would be a second.)
+    fn add_bits_of_others(
+        &mut self,
+        summands: [Vector<S, T>; 2],
         whose: [Vector<S, T>; 2],
-        group: usize,
-        vector: usize,
+        place: (usize, usize),
     ) -> Vector<S, T>;
     /// These groups wait no longer. (A vector that never came holds no peak; a group that comes again is complete.)
     fn settle(&mut self, groups: Range<usize>);
@@ -310,25 +318,32 @@ impl<S: Simd<T>, T: Float> Tally<S, T> for LaneTally<S, T> {
         Self(Vector::zero(s))
     }
     #[inline(always)]
-    fn add_others<const BITS: bool>(
+    fn add_others(
         &mut self,
         sum: Option<Vector<S, T>>,
         e: Vector<S, T>,
-        [element, peak]: [Vector<S, T>; 2],
-        _: usize,
-        _: usize,
+        peak: Vector<S, T>,
+        _: (usize, usize),
     ) -> Vector<S, T> {
         let s = e.1;
-        let m = if BITS {
-            s.same(element.0, peak.0)
-        } else {
-            s.equal(element.0, peak.0)
-        };
+        let m = s.same(e.0, peak.0);
         self.0 = Vector(s.count(self.0.0, m), s);
         match sum {
             Some(sum) => Vector(s.add_unless(m, sum.0, e.0), s),
             None => Vector::zero(s).select(Mask(m, s), e),
         }
+    }
+    #[inline(always)]
+    fn add_bits_of_others(
+        &mut self,
+        [a, b]: [Vector<S, T>; 2],
+        [element, peak]: [Vector<S, T>; 2],
+        _: (usize, usize),
+    ) -> Vector<S, T> {
+        let s = a.1;
+        let m = s.equal(element.0, peak.0);
+        self.0 = Vector(s.count(self.0.0, m), s);
+        Vector::zero(s).select(Mask(m, s), a.add_bits(b))
     }
     #[inline(always)]
     fn settle(&mut self, _: Range<usize>) {}
