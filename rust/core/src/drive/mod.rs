@@ -244,7 +244,7 @@ impl<'a, T: Stored, O: RowOp> Call<'a, T, O> {
             (false, From::Exp) => 4,
             _ => 1,
         };
-        let bytes = batches * rows::batch_bytes::<O>(self.level.level(), self.near);
+        let bytes = batches * rows::batch_bytes(self);
         Regime::Rows(match self.plan.rows {
             1 => 1,
             _ => (bytes / (n * size_of::<T>()).max(1)).clamp(1, T::LANES),
@@ -306,7 +306,8 @@ impl<'a, T: Stored, O: RowOp> Call<'a, T, O> {
         let (units, rows_per_unit, scratch) = match regime {
             Regime::Rows(batch) => {
                 let units = if rows <= batch { 1 } else { rows.div_ceil(batch) };
-                (units, batch, self.rows_scratch(batch))
+                let sets = if rows::waits(self) { 2 } else { 1 };
+                (units, batch, sets * self.rows_scratch(batch))
             }
             Regime::Saved => (rows, 1, 0),
             Regime::Panels => (rows.div_ceil(T::LANES), T::LANES, (1 + 2 * operands) * n * 64),

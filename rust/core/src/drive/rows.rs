@@ -24,14 +24,40 @@ use crate::simd::{Float, Isa, Kernel, Lanes, Level, Mask, Part, Simd, Vector};
 /// second row and the results fit one of 32 KiB. With what is fetched for the next batch, log_softmax at AVX-512 takes
 /// 48 KiB; the caches that this was measured on have as much. A Zen 3 has 32 KiB: there what computes exponentials gains up
 /// to a twentieth by twice of what fits, and saved results, of which hardly anything is computed, lose as much.)
-pub(super) const fn batch_bytes<O: RowOp>(level: Level, near: bool) -> usize {
-    let large = !O::SECOND && (near || !matches!(O::FROM, From::Exp));
-    match level {
+///
+/// Results that wait and are streamed need room for the rows of three batches.
+#[inline]
+pub(super) fn batch_bytes<T: Stored, O: RowOp>(call: &Call<'_, T, O>) -> usize {
+    let large = !O::SECOND && (call.near || !matches!(O::FROM, From::Exp));
+    match call.level.level() {
+        _ if call.streams && waits(call) => 8 << 10,
         Level::Avx512 if large => 12 << 10,
         Level::Avx2 if O::SCORES => 16 << 10,
         _ => 8 << 10,
     }
 }
+
+/// Whether there is a way for an op whose results wait: of the logarithms. (Of probabilities, whose exponentials would have
+/// to stay in the first-level cache for as long, those that are streamed would gain 0 to 5 %, and others lose as much.)
+const fn has_waiting<O: RowOp>() -> bool {
+    O::SCORES && !O::SECOND && matches!(O::FROM, From::X)
+}
+
+/// Whether the results of a batch wait, and are written row by row amid the exponentials of the next. Streamed ones, as
+/// the processor holds some four kilobytes of what it stores until memory has taken it: of a whole batch at once it would
+/// wait for memory, where otherwise it computes meanwhile. In the second-level cache it is what is concluded from the sums
+/// of a batch that nothing waits for so. (Rows of 400 to 2000 bytes take a twentieth to a tenth less time, longer ones as
+/// long.)
+#[inline(always)]
+pub(super) fn waits<T: Stored, O: RowOp>(call: &Call<'_, T, O>) -> bool {
+    has_waiting::<O>()
+        && call.level.level().has_all_ways()
+        && call.plan.n <= WAITING_BYTES / size_of::<T>()
+        && (call.streams || call.near && call.out_in_place)
+}
+
+/// Rows up to so many bytes may wait.
+const WAITING_BYTES: usize = 4 << 10;
 
 /// Up to so many bytes of a row, the places of the next batch's results are asked for. (Those of longer rows have left the
 /// first-level cache again before their turn comes. Where exponentials are computed as the results are written there is
@@ -184,8 +210,13 @@ unsafe fn batches<S: Isa + Simd<T>, T: Stored, O: RowOp, const TINY: bool>(
             ..Place::ORIGIN
         });
     }
-    let mut batch = Batch::new::<O>(plan);
     let joins = !TINY && call.rows_join();
+    let waits = !TINY && S::ALL_WAYS && waits(call);
+    // Two, for the one whose results wait, and what is known of that. (Not made as a pair: that would be copied.)
+    let mut even = Batch::new::<O>(plan);
+    let mut odd = Batch::new::<O>(plan);
+    let mut before = None;
+    let mut is_odd = false;
     // (What an earlier batch left in the lanes beyond a smaller last one, no one looks at.)
     let mut folded = Folded::new();
     folded.clear(if TINY { 1 } else { size.min(plan.rows) }, which_sums::<O>());
@@ -194,15 +225,31 @@ unsafe fn batches<S: Isa + Simd<T>, T: Stored, O: RowOp, const TINY: bool>(
         let mut start = units.start * size;
         while start < end {
             let rows = if TINY { 0..1 } else { start..end.min(start + size) };
-            open::<S, T, O, TINY>(s, call, rows, scratch, &mut batch);
+            let (batch, other, part) = if waits && is_odd {
+                (&mut odd, &even, scratch.wrapping_byte_add(call.rows_scratch(size)))
+            } else {
+                (&mut even, &odd, scratch)
+            };
+            open::<S, T, O, TINY>(s, call, rows, part, batch);
             batch.joins = joins && batch.skipped == 0;
             start += size;
             let known = if O::SCORES {
-                sums::<S, T, O, TINY>(s, call, &mut batch, &mut folded, ahead)
+                let mut params = [Lanes([<T as Float>::ZERO; 16]); 6];
+                let exp = Exp::new(s, &call.base, Vector::zero(s), O::DEPTH);
+                let waiting = match &before {
+                    Some(known) if waits => Some(Results::new(call, other, known, &mut params, &exp)),
+                    _ => None,
+                };
+                sums::<S, T, O, TINY>(s, call, batch, &mut folded, ahead, waiting)
             } else {
-                saved_sums(s, call, &mut batch, &mut folded, ahead)
+                saved_sums(s, call, batch, &mut folded, ahead)
             };
-            finish::<S, T, O, TINY>(s, call, &batch, &known, scratch);
+            if waits && start < end {
+                before = Some(known);
+                is_odd = !is_odd;
+                continue;
+            }
+            finish::<S, T, O, TINY>(s, call, batch, &known, scratch);
         }
     }
 }
@@ -432,6 +479,7 @@ unsafe fn sums<S: Isa + Simd<T>, T: Stored, O: RowOp, const TINY: bool>(
     batch: &mut Batch<'_, T>,
     folded: &mut Folded<T>,
     ahead: Option<Place>,
+    mut waiting: Option<Results<'_, S, T, O>>,
 ) -> Known<S, T> {
     // SAFETY: the caller's promise.
     let n = unsafe { length::<T, TINY>(batch.plan.n) };
@@ -443,8 +491,17 @@ unsafe fn sums<S: Isa + Simd<T>, T: Stored, O: RowOp, const TINY: bool>(
         let stage = Stage::new(s, call, of_rows(s, &batch.maxima, count), count, batch, &mut room);
         let exp_rows = stage.exp.rows();
         let pivots = stage.pivot.to_lanes();
-        for i in 0..count {
-            if batch.skips(call.plan.details, i) {
+        let left = match &waiting {
+            Some(waiting) => waiting.batch.count,
+            None => 0,
+        };
+        for i in 0..count.max(left) {
+            if let Some(waiting) = &mut waiting
+                && i < left
+            {
+                waiting.write::<false>(i, call.streams_at(s));
+            }
+            if i >= count || batch.skips(call.plan.details, i) {
                 continue;
             }
             let mut base = None;
@@ -557,8 +614,6 @@ unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp, const TINY: bool>(
     known: &Known<S, T>,
     scratch: *mut T,
 ) {
-    // SAFETY: the caller's promise.
-    let n = unsafe { length::<T, TINY>(batch.plan.n) };
     let count = if TINY { 1 } else { batch.count };
     // SAFETY: rows of the batch.
     unsafe {
@@ -568,15 +623,67 @@ unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp, const TINY: bool>(
             return;
         }
         let mut params = [Lanes([<T as Float>::ZERO; 16]); 6];
+        let exp = Exp::new(s, &call.base, Vector::zero(s), O::DEPTH);
+        let mut results = Results::new(call, batch, known, &mut params, &exp);
+        for i in 0..count {
+            results.write::<TINY>(i, call.streams_at(s));
+        }
+    }
+}
+
+/// The results of a batch, to be written row by row.
+struct Results<'a, S: Isa + Simd<T>, T: Stored, O> {
+    call: &'a Call<'a, T, O>,
+    batch: &'a Batch<'a, T>,
+    known: &'a Known<S, T>,
+    params: &'a [Lanes<T>; 6],
+    exp: &'a Exp<S, T>,
+    /// Elements of the next row that were written along with the one before: if results are streamed.
+    begun: usize,
+}
+
+impl<'a, S: Isa + Simd<T>, T: Stored, O: RowOp> Results<'a, S, T, O> {
+    #[inline(always)]
+    fn new(
+        call: &'a Call<'a, T, O>,
+        batch: &'a Batch<'a, T>,
+        known: &'a Known<S, T>,
+        params: &'a mut [Lanes<T>; 6],
+        exp: &'a Exp<S, T>,
+    ) -> Self {
         for k in 0..O::PARAMS {
             params[k] = known.params[k].to_lanes();
         }
-        let exp = Exp::new(s, &call.base, Vector::zero(s), O::DEPTH);
-        // Elements of a streamed row that were written along with the row before.
-        let mut begun = 0;
-        for i in 0..count {
+        Self {
+            call,
+            batch,
+            known,
+            params,
+            exp,
+            begun: 0,
+        }
+    }
+
+    /// Writes those of row `i`: of each once, in order; past the caches, or not.
+    ///
+    /// # Safety
+    /// The problem is valid, and the batch is of it.
+    #[inline(always)]
+    unsafe fn write<const TINY: bool>(&mut self, i: usize, streams: bool) {
+        let Self {
+            call,
+            batch,
+            known,
+            params,
+            exp,
+            ..
+        } = *self;
+        let s = exp.floor.1;
+        // SAFETY: rows of the batch.
+        unsafe {
+            let n = length::<T, TINY>(batch.plan.n);
             let y = batch.row(i).y;
-            let first = std::mem::take(&mut begun);
+            let first = std::mem::take(&mut self.begun);
             if batch.skips(call.plan.details, i) {
                 fill(y, n, T::ZERO);
             } else if known.is_nan(i) {
@@ -587,12 +694,12 @@ unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp, const TINY: bool>(
                     p[k] = Vector::splat(s, params[k].0[i]);
                 }
                 let row = batch.row(i);
-                if call.streams_at(s) {
+                if streams {
                     let rest = along::since_line(y.wrapping_add(n));
                     let shares = rest > 0 && batch.continues(i) && !known.is_nan(i + 1);
                     let end = if shares { n - rest } else { n };
                     let to = To::Memory(y.add(first), batch.again::<O>(i, first));
-                    write(s, call, &exp, &p, row, first..end, to);
+                    write(s, call, exp, &p, row, first..end, to);
                     if shares {
                         let mine = Mask::first(s, rest);
                         let mut both = [Vector::zero(s); 6];
@@ -600,11 +707,11 @@ unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp, const TINY: bool>(
                             both[k] = p[k].select(mine, Vector::splat(s, params[k].0[i + 1]));
                         }
                         let to = To::Line(y.add(end), batch.again_in_line::<O>(i, end));
-                        write(s, call, &exp, &both, row, end..end + T::LANES, to);
-                        begun = T::LANES - rest;
+                        write(s, call, exp, &both, row, end..end + T::LANES, to);
+                        self.begun = T::LANES - rest;
                     }
                 } else {
-                    write(s, call, &exp, &p, row, 0..n, To::Cache(y));
+                    write(s, call, exp, &p, row, 0..n, To::Cache(y));
                 }
                 if let Some(k) = O::FIX
                     && batch.row(i).position != NOWHERE
@@ -687,7 +794,7 @@ pub(super) unsafe fn probabilities<S: Isa + Simd<T>, T: Stored>(
         let peak = along::find(s, batch.row(0).x, n, batch.maxima.0[0]);
         let mut folded = Folded::new();
         folded.clear(1, which_sums::<Probabilities>());
-        let known = sums::<S, T, _, false>(s, call, &mut batch, &mut folded, None);
+        let known = sums::<S, T, _, false>(s, call, &mut batch, &mut folded, None, None);
         if known.is_nan(0) {
             return None;
         }
