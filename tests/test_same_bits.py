@@ -106,6 +106,33 @@ def test_a_row_alone_and_in_any_place_of_a_batch(f, dtype, rng):
                 assert_same_bits(down[places], want, f"{f} {dtype} n={n} among {rows} columns")
 
 
+@pytest.mark.parametrize("n", [120, 257, 513, 1000, 1024, 1025, 1500])
+@pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64], ids=str)
+@pytest.mark.parametrize("f", FUNCTIONS, ids=str)
+def test_more_rows_than_a_batch_has(f, dtype, n, rng):
+    """Results of a batch may wait for the next one; special rows, the last batch shorter: each row as it is alone."""
+    near = (128 << 10) // (n * dtype.itemsize)  # what stays in the second-level cache
+    for rows in (near, near - 1, near + 40):
+        arrays = f.sample(rng, (rows, n), dtype)
+        x = arrays[0]
+        for row, value in ((0, np.nan), (4, np.inf), (5, -np.inf), (6, 1e30), (7, 1e30), (rows - 1, np.nan)):
+            x[row, row % n] = value
+        if f.name.endswith("softmax"):
+            x[3] = -np.inf
+        t = 10 ** rng.uniform(-1, 1, rows)
+        for keywords in ({}, {"temperature": t}) if f in WITH_TEMPERATURE else ({},):
+            each = []
+            for r in range(rows):
+                own = {name: value[r : r + 1] for name, value in keywords.items()}
+                each.append(f(*(a[r : r + 1] for a in arrays), axis=1, **own))
+            want, label = np.concatenate(each), f"{f} {dtype} {rows}x{n} {list(keywords)}"
+            assert_same_bits(f(*arrays, axis=1, **keywords), want, label)
+            if f in WITH_OUT and f.output == ELEMENTS:
+                y = x.copy()
+                f(y, *arrays[1:], axis=1, out=y, **keywords)
+                assert_same_bits(y, want, f"{label} in place")
+
+
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 @pytest.mark.parametrize("f", FUNCTIONS, ids=str)
 def test_alignment(f, dtype, rng):

@@ -14,6 +14,7 @@ STREAMED = 56 << 20  # bytes of all arrays of a call, as drive/mod.rs says
 WALKS = {
     "rows": ((7400, 1003), 1, 37, FLOAT32),
     "rows, float64": ((3700, 1003), 1, 37, FLOAT64),
+    "rows of 8 KiB": ((3600, 2051), 1, 37, FLOAT32),
     "rows of 1 KiB": ((28_000, 267), 1, 140, FLOAT32),
     "rows of 7 lines": ((73_003, 103), 1, 420, FLOAT32),
     "rows of 6 lines": ((84_007, 89), 1, 420, FLOAT32),

@@ -1,8 +1,9 @@
 //! Rows one after the other, lanes along the row.
 //!
 //! Per batch: all maxima, then all sums (the exponentials go where the results will), then what has to be known per row
-//! (logarithms, reciprocals) for the whole batch in one vector, then the results. While one row's lanes are reduced, the
-//! processor is already in the next row, and what the first pass read is in the first-level cache for the others.
+//! (logarithms, reciprocals) for the whole batch in one vector, then the results, which may wait until amid the sums of the
+//! next batch ([`waits`]). While one row's lanes are reduced, the processor is already in the next row, and what the first
+//! pass read is in the first-level cache for the others.
 
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
@@ -153,7 +154,7 @@ impl<T: Stored> Access<T> for Batch<'_, T> {
 }
 
 /// All rows of `units`, which are batches of `size` rows (at most `LANES`). The problem is valid; `scratch` holds what
-/// [`Call::rows_scratch`] says for this many rows, and a block of float64.
+/// [`Call::rows_scratch`] says for this many rows (twice, if results wait), and a block of float64.
 ///
 /// If `TINY`, there is but one row, of at most a vector: the compiler leaves out what is for more.
 pub(super) struct Batches<'a, 'b, T, O, const TINY: bool> {
