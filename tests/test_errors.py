@@ -25,6 +25,7 @@ TABLE = [
     ({"temperature": float("nan")}, ValueError, ["temperature", "(?i)nan", "finite"]),
     ({"temperature": float("inf")}, ValueError, ["temperature", "inf", "finite"]),
     ({"temperature": [1.0, -3.0, 1.0]}, ValueError, ["temperature", "-3", "positive", r"at index \(1,\)"]),
+    ({"temperature": None}, TypeError, ["temperature must be a real number or an array of them, got None$"]),
     ({"temperature": [1.0, 2.0]}, ValueError, ["temperature", r"\(2,\)", r"\(3,\)"]),
     (
         {"temperature": [[1.0], [2.0], [3.0]]},
@@ -44,7 +45,7 @@ TABLE = [
     ({"x": [1, None, 2]}, TypeError, ["must be", "list", r"NoneType at index \(1,\)"]),
     ({"x": [[1, 2], [3, 10**40]]}, TypeError, ["must be", r"int beyond 64 bits at index \(1, 1\)"]),
     ({"x": np.zeros(3, complex)}, TypeError, ["complex128", "float64"]),
-    ({"x": None}, TypeError, ["object|None"]),
+    ({"x": None}, TypeError, ["must be an array of real numbers, got None$"]),
     ({"x": ["a", "b"]}, TypeError, ["<U1|str"]),
     ({"x": [[1.0, 2.0], [3.0]]}, ValueError, ["inhomogeneous"]),
     ({"x": [[1.0, 2.0], [3.0]]}, ValueError, ["is a list that cannot be made an array", "inhomogeneous"]),

@@ -39,7 +39,9 @@ def operand(value: object, name: str) -> np.ndarray[Any, Any]:
         msg = f"{name} is a {type(value).__name__} that cannot be made an array: {error}"
         raise ValueError(msg) from error
     if array.dtype == object and not isinstance(value, np.ndarray):
-        msg = f"{name} must be an array of real numbers, got {type(value).__name__} (dtype object{_culprit(array)})"
+        got = "None" if value is None else f"{type(value).__name__} (dtype object{_culprit(array)})"
+        wanted = "a real number or an array of them" if name == "temperature" else "an array of real numbers"
+        msg = f"{name} must be {wanted}, got {got}"
         raise TypeError(msg)
     _refuse_masked(array, name)  # an __array__ may return one
     return np.asarray(array)
