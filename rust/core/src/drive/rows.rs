@@ -237,9 +237,8 @@ unsafe fn batches<S: Isa + Simd<T>, T: Stored, O: RowOp, const TINY: bool>(
             start += size;
             let known = if O::SCORES {
                 let mut params = [Lanes([<T as Float>::ZERO; 16]); 6];
-                let exp = Exp::new(s, &call.base, Vector::zero(s), O::DEPTH);
                 let waiting = match &before {
-                    Some(known) if waits => Some(Results::new(call, other, known, &mut params, &exp)),
+                    Some(known) if waits => Some(Results::new(call, other, known, &mut params, None)),
                     _ => None,
                 };
                 sums::<S, T, O, TINY>(s, call, batch, &mut folded, ahead, waiting)
@@ -627,7 +626,7 @@ unsafe fn finish<S: Isa + Simd<T>, T: Stored, O: RowOp, const TINY: bool>(
         }
         let mut params = [Lanes([<T as Float>::ZERO; 16]); 6];
         let exp = Exp::new(s, &call.base, Vector::zero(s), O::DEPTH);
-        let mut results = Results::new(call, batch, known, &mut params, &exp);
+        let mut results = Results::new(call, batch, known, &mut params, Some(&exp));
         for i in 0..count {
             results.write::<TINY>(i, call.streams_at(s));
         }
@@ -640,7 +639,8 @@ struct Results<'a, S: Isa + Simd<T>, T: Stored, O> {
     batch: &'a Batch<'a, T>,
     known: &'a Known<S, T>,
     params: &'a [Lanes<T>; 6],
-    exp: &'a Exp<S, T>,
+    /// Where exponentials are computed as the results are written.
+    exp: Option<&'a Exp<S, T>>,
     /// Elements of the next row that were written along with the one before: if results are streamed.
     begun: usize,
 }
@@ -652,7 +652,7 @@ impl<'a, S: Isa + Simd<T>, T: Stored, O: RowOp> Results<'a, S, T, O> {
         batch: &'a Batch<'a, T>,
         known: &'a Known<S, T>,
         params: &'a mut [Lanes<T>; 6],
-        exp: &'a Exp<S, T>,
+        exp: Option<&'a Exp<S, T>>,
     ) -> Self {
         for k in 0..O::PARAMS {
             params[k] = known.params[k].to_lanes();
@@ -681,7 +681,7 @@ impl<'a, S: Isa + Simd<T>, T: Stored, O: RowOp> Results<'a, S, T, O> {
             exp,
             ..
         } = *self;
-        let s = exp.floor.1;
+        let s = known.params[0].1;
         // SAFETY: rows of the batch.
         unsafe {
             let n = length::<T, TINY>(batch.plan.n);
@@ -743,7 +743,7 @@ impl<'a, S: Isa + Simd<T>, T: Stored, O: RowOp> Results<'a, S, T, O> {
 unsafe fn write<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     s: S,
     call: &Call<'_, T, O>,
-    exp: &Exp<S, T>,
+    exp: Option<&Exp<S, T>>,
     params: &Params<Vector<S, T>>,
     row: &Row<T>,
     part: Range<usize>,
@@ -756,10 +756,10 @@ unsafe fn write<S: Isa + Simd<T>, T: Stored, O: RowOp>(
     let b = row.b.wrapping_add(part.start);
     // SAFETY: the caller's promise.
     unsafe {
-        match O::FROM {
-            From::Exp if O::SCORES => along::map(s, finish, Source::of(e, b), to, n),
-            From::Exp => along::map(s, ExpFinish { exp, finish }, Source::of(x, b), to, n),
-            From::Second => along::map(s, finish, Source::of(b, b), to, n),
+        match (O::FROM, exp) {
+            (From::Exp, Some(exp)) if !O::SCORES => along::map(s, ExpFinish { exp, finish }, Source::of(x, b), to, n),
+            (From::Exp, _) => along::map(s, finish, Source::of(e, b), to, n),
+            (From::Second, _) => along::map(s, finish, Source::of(b, b), to, n),
             _ => along::map(s, finish, Source::of(x, b), to, n),
         }
     }
