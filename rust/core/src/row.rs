@@ -242,9 +242,9 @@ fn terms<S: Simd<T>, T: Float, F: Terms<S, T>, C: Tally<S, T>, const N: usize>(
         }
     }
     let unrounded = unrounded::<S, T, F>();
-    let (mut e, mut unrounded_e) = (clamped, [clamped; 3]);
+    let (mut e, mut before_rounding) = (clamped, [clamped; 3]);
     if unrounded {
-        unrounded_e = exp.unrounded(clamped);
+        before_rounding = exp.unrounded(clamped);
     } else {
         e = exp.of_several(clamped);
     }
@@ -259,7 +259,7 @@ fn terms<S: Simd<T>, T: Float, F: Terms<S, T>, C: Tally<S, T>, const N: usize>(
             e[i]
         } else if unrounded {
             // (0 and -0 are both the maximum, whichever of them `m` is.)
-            let summands = [unrounded_e[0][i], unrounded_e[1][i]];
+            let summands = [before_rounding[0][i], before_rounding[1][i]];
             ties.add_bits_of_others(summands, [x[i], m], (number, place))
         } else {
             // (A pair begins with its first, not with zero: that saves an addition.)
@@ -268,7 +268,7 @@ fn terms<S: Simd<T>, T: Float, F: Terms<S, T>, C: Tally<S, T>, const N: usize>(
             ties.add_others(sum, e[i], exp.peak[0], (number, place))
         };
         if unrounded {
-            group.beyond = part.mul_add(unrounded_e[2][i], group.beyond);
+            group.beyond = part.mul_add(before_rounding[2][i], group.beyond);
         }
         f.add(&mut group.sums, m, e[i], x[i], b[i]);
         if let Some(valid) = valid

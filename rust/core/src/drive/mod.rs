@@ -268,8 +268,7 @@ impl<'a, T: Stored, O: RowOp> Call<'a, T, O> {
     /// Whether [`saved`] has a way of its own for the call.
     #[inline]
     fn one_by_one(&self) -> bool {
-        self.level.level().has_all_ways()
-            && saved::gains::<O>(self.plan.n)
+        saved::gains::<O>(self.plan.n)
             && self.x_in_place
             && self.second_in_place
             && self.out_in_place
@@ -457,8 +456,7 @@ impl<T: Stored, O: RowOp> Kernel<T> for Task<'_, '_, T, O> {
     fn run<S: Isa + Simd<T>>(self, s: S) {
         match self {
             Self::Rows(task) => s.apart(task),
-            Self::Saved(task) if S::ALL_WAYS => s.apart(task),
-            Self::Saved(_) => unreachable!("a regime that this level has not"),
+            Self::Saved(task) => s.apart(task),
             Self::Panels(task) => s.apart(task),
             Self::Columns(task) => s.apart(task),
         }

@@ -45,9 +45,9 @@ const fn has_waiting<O: RowOp>() -> bool {
 }
 
 /// Whether the results of a batch wait, and are written row by row amid the exponentials of the next. Streamed ones, as
-/// the processor holds some four kilobytes of what it stores until memory has taken it: of a whole batch at once it would
-/// wait for memory, where otherwise it computes meanwhile. Logarithms in the second-level cache, as what is concluded from
-/// the sums of a batch is then waited for by nothing. (Rows of 400 to 2000 bytes take a tenth less time, those of 4000 a
+/// only so many stores can wait for memory to take them: at a whole batch of them the processor would wait as well, where
+/// otherwise it computes meanwhile. Logarithms in the second-level cache, presumably as nothing then waits for what is
+/// concluded from the sums of a batch. (At AVX-512 rows of 400 to 2000 bytes take a tenth less time, those of 4000 a
 /// twentieth, longer ones as long. Probabilities in a cache, whose exponentials would have to stay there for as long, would
 /// take a twentieth more.)
 #[inline(always)]
@@ -366,7 +366,7 @@ impl<'a, T: Stored> Batch<'a, T> {
 /// scores alone, where vectors are registers: they are what is called on ten numbers, and each way is code.)
 #[inline(always)]
 pub(super) fn is_tiny<T: Float, O: RowOp>(level: Level, plan: &Plan<'_>) -> bool {
-    O::SCORES && !O::SECOND && !matches!(level, Level::Portable) && plan.rows == 1 && (1..=T::LANES).contains(&plan.n)
+    O::SCORES && !O::SECOND && level.has_all_ways() && plan.rows == 1 && (1..=T::LANES).contains(&plan.n)
 }
 
 /// `n`, of which the compiler is told that it fits a vector if `TINY`.

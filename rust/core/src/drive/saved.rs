@@ -64,7 +64,7 @@ impl<T: Stored, O: RowOp> Kernel<T> for SavedRows<'_, '_, T, O> {
             let (call, units, n) = (self.call, self.units, self.call.plan.n);
             // SAFETY: the problem is valid.
             unsafe {
-                if call.streams {
+                if call.streams_at(s) {
                     streamed_rows::<S, T, O>(s, call, units);
                 } else if has_temperature::<O>() || n <= T::LANES || n > GROUP * T::LANES {
                     rows::<S, T, O>(s, call, units);
